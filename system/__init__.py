@@ -1,0 +1,1 @@
+"""Offline-to-online reinforcement learning that plans with pretrained sequence models."""

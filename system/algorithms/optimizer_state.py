@@ -1,0 +1,40 @@
+"""Optimisers as flat, named tensors, the form that checkpoints hold."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import nn
+
+AverageGradients = Callable[[Iterable[nn.Parameter]], None]
+
+
+def keep_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """The gradient hook of a lone learner: nothing to average."""
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Tensor]:
+    """Moments and step counts of every parameter, named `prefix.<index>.<quantity>`."""
+    flat = {}
+    for index, entry in optimizer.state_dict()["state"].items():
+        for name, value in entry.items():
+            flat[f"{prefix}.{index}.{name}"] = value.detach().clone()
+    return flat
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, flat: Mapping[str, torch.Tensor]) -> None:
+    """Puts back what `flatten_optimizer` took; an optimiser that had made no step stays fresh."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in flat.items():
+        if key.startswith(prefix + "."):
+            index, name = key[len(prefix) + 1 :].split(".")
+            state.setdefault(int(index), {})[name] = value.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameter groups with decay on matrices of linear layers only."""
+    decayed, free = [], []
+    for name, parameter in module.named_parameters():
+        is_matrix = parameter.ndim == 2 and name.endswith("weight")
+        (decayed if is_matrix else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

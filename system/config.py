@@ -1,0 +1,180 @@
+"""The run configuration: frozen dataclasses, one per concern.
+
+Every key has a type, a default and, through `setting`, a range; `system.config_io` builds a `RunConfig`
+from YAML and `--set` overrides and refuses what does not fit.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+Value = TypeVar("Value")
+
+
+def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
+    """A dataclass field with an inclusive range and a one-line explanation.
+
+    Args:
+        default: value when the key is not given.
+        low, high: inclusive bounds of a number, or of every number of a tuple; None is unbounded.
+        doc: meaning and unit.
+    """
+    metadata: dict[str, Any] = {"low": low, "high": high, "doc": doc}
+    return cast(Value, field(default=default, metadata=metadata))
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    id: str = setting("o2o/hopper/medium-replay-v0", doc="Minari id; `o2o/…` ids are shipped with the package")
+    path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
+    download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
+    on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
+    width: int = setting(128, low=8, high=4096, doc="embedding width D")
+    encoder_layers: int = setting(2, low=1, high=48)
+    decoder_layers: int = setting(1, low=1, high=48)
+    num_heads: int = setting(4, low=1, high=64)
+    dropout: float = setting(0.0, low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class TrajectoryTrainingConfig:
+    batch_size: int = setting(64, low=1, doc="segments a step, over all learners")
+    learning_rate: float = setting(1e-3, low=0.0, high=1.0)
+    final_learning_rate_fraction: float = setting(0.05, low=0.0, high=1.0, doc="end of the cosine")
+    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
+    weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
+    beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
+    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    task_mask_share: float = setting(0.3, low=0.0, high=1.0, doc="share of steps that use an inference mask")
+    target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
+    entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
+    online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    hidden_width: int = setting(256, low=8, high=8192)
+    num_critics: int = setting(2, low=1, high=32, doc="ensemble members E; the minimum is used")
+    layer_norm: bool = setting(True)
+    batch_size: int = setting(256, low=1, doc="transitions a step, over all learners")
+    learning_rate: float = setting(3e-4, low=0.0, high=1.0)
+    expectile: float = setting(0.7, low=0.5, high=0.999, doc="τ of the value loss")
+    target_update_rate: float = setting(5e-3, low=0.0, high=1.0, doc="Polyak step of the target critics")
+    advantage_temperature: float = setting(3.0, low=0.0, doc="β of the reference actor's weights")
+    updates_per_step: int = setting(10, low=0, doc="critic updates per update step of the trajectory model")
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    name: Literal["forward_mpc"] = setting("forward_mpc")
+    guidance: Literal["critic", "return", "none"] = setting(
+        "critic", doc="where values come from; none draws without guidance"
+    )
+    horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 is q_only, 0 no planning")
+    td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3")
+    temperature: float = setting(1.0, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
+    utility_scale: Literal["raw", "standardized"] = setting(
+        "standardized", doc="divide utilities by their standard deviation over the candidates first"
+    )
+    num_candidates: int = setting(64, low=1, high=100_000, doc="N")
+    beam_width: int = setting(4, low=1, high=100_000, doc="W, for beam search")
+    target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
+    select: Literal["sample", "expectation", "argmax"] = setting(
+        "expectation", doc="how evaluation picks; exploration always samples"
+    )
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    update_steps: int = setting(2000, low=0, doc="joint updates of trajectory model and critics")
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    env_steps: int = setting(5000, low=0, doc="budget of the online stage")
+    episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
+    environments_per_worker: int = setting(4, low=1, high=4096)
+    episodes_per_round: int = setting(4, low=1, doc="episodes between weight updates of a lock-step round")
+    updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")
+    limiter_tolerance_steps: int = setting(2000, low=1, doc="how far inserts and updates may drift, in env steps")
+    warmup_env_steps: int = setting(0, low=0, doc="collected before the first online update")
+    offline_fraction_start: float = setting(0.75, low=0.0, high=1.0, doc="share of offline data in a batch")
+    offline_fraction_end: float = setting(0.25, low=0.0, high=1.0)
+    offline_fraction_anneal_env_steps: int = setting(25_000, low=1)
+    segment_weighting: Literal["uniform", "return"] = setting("uniform", doc="how online segments are chosen")
+    evaluate_every_env_steps: int = setting(5000, low=1)
+    collapse_guard: bool = setting(True, doc="roll back when the online return falls under the offline interval")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    policies: tuple[str, ...] = setting(
+        ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql")
+    )
+    episodes: int = setting(20, low=1, doc="episodes of each policy in a reported figure")
+    schedule_episodes: int = setting(5, low=1, doc="episodes of the planner at each scheduled evaluation")
+    selection_episodes: int = setting(5, low=1, doc="episodes, of other seeds, on which the ratio is chosen")
+    target_return_ratios: tuple[float, ...] = setting((0.5, 0.8, 1.0), low=0.0, high=10.0)
+    num_environments: int = setting(20, low=1, high=4096, doc="environments stepped together")
+    max_episode_steps: int | None = setting(None, low=1, doc="cut evaluation episodes (counted as truncated)")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_seconds: float = setting(120.0, low=0.0, doc="at least this long between saves (0: at every chance)")
+    every_update_steps: int = setting(500, low=1, doc="pretraining: a chance to save (deterministic: it does)")
+    keep: int = setting(3, low=1, doc="newest checkpoints kept, besides the best")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    experiment: str = setting("offline-to-online")
+    mlflow: bool = setting(True)
+    every_update_steps: int = setting(50, low=1, doc="metrics of updates are averaged over this many")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seed: int = setting(0, low=0)
+    algorithm: Literal["m3pc"] = setting("m3pc")
+    discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
+    learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
+    rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
+    deterministic: bool = setting(False, doc="lock-step rounds: exact resume, local equals Ray")
+    num_threads: int = setting(1, low=1, doc="torch threads of each process")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto")
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
+    compile: bool = setting(False, doc="torch.compile the trajectory model")
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trajectory: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Configuration of `o2o collect`."""
+
+    seed: int = setting(0, low=0)
+    environment: str = setting("Hopper-v5")
+    dataset_id: str = setting("o2o/hopper/medium-replay-v0")
+    output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
+    kind: Literal["medium-replay", "medium", "expert", "random"] = setting("medium-replay")
+    policy: Literal["ppo", "random", "checkpoint"] = setting("ppo")
+    checkpoint: str | None = setting(None, doc="a project checkpoint, for policy: checkpoint")
+    action_noise: float = setting(0.0, low=0.0, high=2.0, doc="standard deviation, added to a saved policy")
+    env_steps: int = setting(100_000, low=1, doc="most transitions written")
+    target_return: float | None = setting(None, doc="training stops once 20 episodes reach it on average")
+    max_training_env_steps: int = setting(1_000_000, low=1, doc="training stops there in any case")
+    environments: int = setting(4, low=1, high=256)

@@ -1,0 +1,171 @@
+"""Looks a dataset over before training: coverage, returns, endings, and everything that is wrong with it."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from system.config import DatasetConfig
+from system.data.hdf5_reader import Hdf5Episodes
+from system.data.minari_layout import MAIN_FILE, read_metadata
+from system.data.minari_source import dataset_task, episode_count_problem, locate_dataset
+from system.data.statistics import SMALLEST_STD
+from system.data.validation import find_faults, to_episode
+from system.types import Episode, TaskSpec
+
+ABSURD_REWARD = 1e6
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Moments of one quantity over all steps; actions in [−1, 1], the rest in the task's own units.
+
+    Attributes:
+        name: `observation 3`, `action 0` or `reward`.
+        minimum, mean, std, maximum: over the steps.
+    """
+
+    name: str
+    minimum: float
+    mean: float
+    std: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """What was found.
+
+    Attributes:
+        id: of the dataset.
+        task: of its environment, with the dataset's reference scores.
+        num_episodes, num_steps: fit for training.
+        ended_terminated, ended_time_limit, ended_cut: episodes by how they ended; cut ones have no known
+            returns-to-go.
+        return_quantiles, length_quantiles: at `QUANTILES`, over episodes.
+        coverage: of every observation and action dimension and of the reward.
+        faults: a line for everything that training refuses; named by episode and step.
+        warnings: a line for everything that is odd but allowed.
+    """
+
+    id: str
+    task: TaskSpec
+    num_episodes: int
+    num_steps: int
+    ended_terminated: int
+    ended_time_limit: int
+    ended_cut: int
+    return_quantiles: Float64[np.ndarray, "quantiles"]
+    length_quantiles: Float64[np.ndarray, "quantiles"]
+    coverage: list[Coverage]
+    faults: list[str]
+    warnings: list[str]
+
+
+def check_dataset(config: DatasetConfig, *, environments: Mapping[str, TaskSpec]) -> DoctorReport:
+    """Reads a whole dataset and reports every fault instead of stopping at the first.
+
+    Args:
+        config: which dataset, and where; `on_bad_episode` plays no part.
+        environments: the environments that a dataset may name.
+
+    Raises:
+        DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
+    """
+    folder = locate_dataset(config)
+    metadata = read_metadata(config.id, folder)
+    task = dataset_task(config.id, metadata, environments)
+    fit: dict[int, Episode] = {}
+    faults: list[str] = []
+    total = 0
+    for raw in Hdf5Episodes(folder / MAIN_FILE, config.id):
+        total += 1
+        found = find_faults(raw, task)
+        faults += [str(fault) for fault in found]
+        if not found:
+            fit[raw.number] = to_episode(raw, task)
+    mismatch = episode_count_problem(metadata, total)
+    if mismatch:
+        faults.append(mismatch)
+    if not fit:
+        faults.append("no episode is fit for training")
+    return _report(config.id, task, fit, faults)
+
+
+def _report(dataset_id: str, task: TaskSpec, fit: Mapping[int, Episode], faults: list[str]) -> DoctorReport:
+    episodes = list(fit.values())
+    terminated = sum(episode.terminated for episode in episodes)
+    complete = sum(episode.complete for episode in episodes)
+    coverage = _coverage(episodes)
+    return DoctorReport(
+        id=dataset_id,
+        task=task,
+        num_episodes=len(episodes),
+        num_steps=sum(episode.num_steps for episode in episodes),
+        ended_terminated=terminated,
+        ended_time_limit=complete - terminated,
+        ended_cut=len(episodes) - complete,
+        return_quantiles=_quantiles(episode.episode_return for episode in episodes),
+        length_quantiles=_quantiles(float(episode.num_steps) for episode in episodes),
+        coverage=coverage,
+        faults=faults,
+        warnings=[*_duplicates(fit), *_absurd_rewards(fit), *_cut(fit), *_constants(coverage)],
+    )
+
+
+def _quantiles(values: Iterable[float]) -> Float64[np.ndarray, "quantiles"]:
+    listed = list(values)
+    return np.quantile(listed, QUANTILES) if listed else np.full(len(QUANTILES), np.nan)
+
+
+def _coverage(episodes: list[Episode]) -> list[Coverage]:
+    if not episodes:
+        return []
+    observations = np.concatenate([episode.observations for episode in episodes]).astype(np.float64)
+    actions = np.concatenate([episode.actions for episode in episodes]).astype(np.float64)
+    rewards = np.concatenate([episode.rewards for episode in episodes]).astype(np.float64)
+    columns = [(f"observation {index}", column) for index, column in enumerate(observations.T)]
+    columns += [(f"action {index}", column) for index, column in enumerate(actions.T)]
+    columns.append(("reward", rewards))
+    return [
+        Coverage(name, float(values.min()), float(values.mean()), float(values.std()), float(values.max()))
+        for name, values in columns
+    ]
+
+
+def _duplicates(fit: Mapping[int, Episode]) -> list[str]:
+    """Episodes whose observations, actions and rewards are the same bytes as an earlier one's."""
+    first: dict[bytes, int] = {}
+    lines = []
+    for number, episode in fit.items():
+        digest = hashlib.sha256()
+        for array in (episode.observations, episode.actions, episode.rewards):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        original = first.setdefault(digest.digest(), number)
+        if original != number:
+            lines.append(f"episode {number}: the same as episode {original}")
+    return lines
+
+
+def _absurd_rewards(fit: Mapping[int, Episode]) -> list[str]:
+    lines = []
+    for number, episode in fit.items():
+        step = int(np.argmax(np.abs(episode.rewards)))
+        if abs(episode.rewards[step]) > ABSURD_REWARD:
+            lines.append(f"episode {number}, step {step}: reward is {float(episode.rewards[step]):g}")
+    return lines
+
+
+def _cut(fit: Mapping[int, Episode]) -> list[str]:
+    return [
+        f"episode {number}: cut after {episode.num_steps} steps, before the end or the time limit"
+        for number, episode in fit.items()
+        if not episode.complete
+    ]
+
+
+def _constants(coverage: list[Coverage]) -> list[str]:
+    return [f"{each.name} is constant ({each.mean:g})" for each in coverage if each.std < SMALLEST_STD]

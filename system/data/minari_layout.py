@@ -1,0 +1,195 @@
+"""Where a Minari dataset lies and what its metadata declare, without running anything they name.
+
+Minari itself accepts ids that leave its root, and builds an environment from the data's own entry point
+when the metadata lack a space. So ids, folders and metadata are read here, as text.
+"""
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from system.errors import DataError
+
+SHIPPED_ROOT = Path(__file__).parent / "shipped"
+SHIPPED_PREFIX = "o2o/"
+PATH_VARIABLE = "MINARI_DATASETS_PATH"
+MAIN_FILE = "main_data.hdf5"
+METADATA_FILE = "metadata.json"
+LONGEST_ID = 200
+LARGEST_METADATA_BYTES = 16 * 2**20
+_PART = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+_DATASET_ID = re.compile(rf"(?:{_PART}/)*{_PART}-v[0-9]+")
+
+
+@dataclass(frozen=True)
+class BoxBounds:
+    """A one-dimensional box of numbers.
+
+    Attributes:
+        dim: how many.
+        low, high: the bounds that all of them share; None where they differ.
+    """
+
+    dim: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """What of a dataset's metadata is used.
+
+    Attributes:
+        environment_id: id of the environment's specification; its entry point is never looked at.
+        total_episodes: as declared; None if it is not.
+        observation_space, action_space: None where the metadata lack them.
+        reference_min, reference_max: returns scored 0 and 100; both or neither.
+    """
+
+    environment_id: str
+    total_episodes: int | None
+    observation_space: BoxBounds | None
+    action_space: BoxBounds | None
+    reference_min: float | None
+    reference_max: float | None
+
+
+def check_dataset_id(dataset_id: str) -> str:
+    """Returns the id if it is of the form namespace/…/name-vN, in ASCII and without a way out of the root.
+
+    Raises:
+        DataError: it is not; the message shows the id shortened and escaped.
+    """
+    if len(dataset_id) > LONGEST_ID or not _DATASET_ID.fullmatch(dataset_id):
+        shown = ascii(dataset_id[:60]) + ("…" if len(dataset_id) > 60 else "")
+        raise DataError(f"dataset id {shown} is not of the form namespace/name-v0 (letters, digits, - and _)")
+    return dataset_id
+
+
+def default_root() -> Path:
+    """Minari's own root: MINARI_DATASETS_PATH, else the folder in the home directory."""
+    configured = os.environ.get(PATH_VARIABLE)
+    return Path(configured) if configured else Path.home() / ".minari" / "datasets"
+
+
+def search_roots(dataset_id: str, path: str | None) -> list[Path]:
+    """Folders that may hold a dataset, first choice first.
+
+    A root that was named explicitly comes before the datasets shipped with the package, so that a dataset
+    collected again under a shipped id is the one that is read.
+    """
+    local = [Path(path)] if path is not None else [default_root()]
+    if not dataset_id.startswith(SHIPPED_PREFIX):
+        return local
+    return [*local, SHIPPED_ROOT] if path is not None else [SHIPPED_ROOT, *local]
+
+
+def find_dataset(dataset_id: str, roots: list[Path]) -> Path | None:
+    """The `data` folder of a dataset in the first root that has it, or None.
+
+    Raises:
+        DataError: the id is malformed, or a symbolic link leads out of the root, or a file is no plain file.
+    """
+    check_dataset_id(dataset_id)
+    for root in roots:
+        folder = root / dataset_id / "data"
+        files = [folder / MAIN_FILE, folder / METADATA_FILE]
+        if not folder.is_dir():
+            continue
+        if not (folder / METADATA_FILE).exists():
+            raise DataError(f"dataset {dataset_id}: {folder} holds no {METADATA_FILE}")
+        for file in (each for each in files if each.exists()):
+            if not file.resolve().is_relative_to(root.resolve()):
+                raise DataError(f"dataset {dataset_id}: {file} leads out of {root}")
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise DataError(f"dataset {dataset_id}: {file} is not a plain file")
+        return folder
+    return None
+
+
+def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
+    """Reads `metadata.json`.
+
+    Args:
+        dataset_id: named in errors.
+        folder: the dataset's `data` folder.
+
+    Raises:
+        DataError: the file cannot be parsed, is too large, names no environment, is not HDF5, or declares
+            spaces other than one-dimensional boxes.
+    """
+    file = folder / METADATA_FILE
+    try:
+        if file.stat().st_size > LARGEST_METADATA_BYTES:
+            raise DataError(f"dataset {dataset_id}: {METADATA_FILE} is larger than {LARGEST_METADATA_BYTES} bytes")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"dataset {dataset_id}: {METADATA_FILE} is unreadable ({type(error).__name__})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"dataset {dataset_id}: {METADATA_FILE} is not a JSON object")
+    if content.get("data_format", "hdf5") != "hdf5":
+        raise DataError(f"dataset {dataset_id}: data_format {content['data_format']!r:.40}, only hdf5 is read")
+    total = content.get("total_episodes")
+    reference_min, reference_max = _references(content)
+    return DatasetMetadata(
+        environment_id=_environment_id(dataset_id, content),
+        total_episodes=total if isinstance(total, int) else None,
+        observation_space=_box(dataset_id, content, "observation_space"),
+        action_space=_box(dataset_id, content, "action_space"),
+        reference_min=reference_min,
+        reference_max=reference_max,
+    )
+
+
+def _environment_id(dataset_id: str, content: Mapping[str, Any]) -> str:
+    """Only the id is taken from the specification; entry point, arguments and wrappers are ignored."""
+    specification = _embedded(dataset_id, content, "env_spec")
+    environment_id = specification.get("id") if specification else None
+    if not isinstance(environment_id, str):
+        raise DataError(f"dataset {dataset_id}: its metadata name no environment (env_spec.id)")
+    return environment_id
+
+
+def _embedded(dataset_id: str, content: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """A JSON object that Minari stores as a string inside the metadata."""
+    text = content.get(key)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"dataset {dataset_id}: {key} of its metadata is not JSON") from error
+    if not isinstance(value, dict):
+        raise DataError(f"dataset {dataset_id}: {key} of its metadata is not a JSON object")
+    return value
+
+
+def _box(dataset_id: str, content: Mapping[str, Any], key: str) -> BoxBounds | None:
+    space = _embedded(dataset_id, content, key)
+    if space is None:
+        return None
+    kind, shape = space.get("type"), space.get("shape")
+    if kind != "Box" or not isinstance(shape, list) or len(shape) != 1 or not isinstance(shape[0], int):
+        described = f"{kind!s:.20}" + (f" of shape {shape!s:.40}" if kind == "Box" else "")
+        raise DataError(f"dataset {dataset_id}: {key} is a {described}; only a Box of one dimension is supported")
+    return BoxBounds(dim=shape[0], low=_common(space.get("low")), high=_common(space.get("high")))
+
+
+def _common(bounds: Any) -> float | None:
+    """The value that all bounds share, or None."""
+    values = {bound for bound in bounds} if isinstance(bounds, list) else {bounds}
+    value = values.pop() if len(values) == 1 else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _references(content: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:
+    low, high = content.get("ref_min_score"), content.get("ref_max_score")
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return None, None
+    return (float(low), float(high)) if -math.inf < low < high < math.inf else (None, None)

@@ -1,0 +1,129 @@
+"""What makes an episode unfit for training, and the conversion of a fit one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from system.data.hdf5_reader import RawEpisode
+from system.types import Episode, TaskSpec
+
+ACTION_TOLERANCE = 1e-4
+LARGEST_MAGNITUDE = 1e15
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with one episode.
+
+    Attributes:
+        episode: its number in the file.
+        step: where; None where it concerns the episode as a whole.
+        message: what.
+    """
+
+    episode: int
+    step: int | None
+    message: str
+
+    def __str__(self) -> str:
+        """`episode 3, step 12: reward is nan`."""
+        place = f"episode {self.episode}" + ("" if self.step is None else f", step {self.step}")
+        return f"{place}: {self.message}"
+
+
+def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
+    """Everything that makes an episode unfit, at most one fault of a kind.
+
+    Args:
+        raw: as it was read.
+        task: dimensions and action bounds that it must have.
+
+    Returns:
+        Faults in order of severity; none if the episode is fit.
+    """
+    structural = raw.problem or _shape_problem(raw, task)
+    if structural is not None:
+        return [Fault(raw.number, None, structural)]
+    found = (
+        _bad_value(raw.number, "observation", raw.observations),
+        _bad_value(raw.number, "action", raw.actions),
+        _bad_value(raw.number, "reward", raw.rewards),
+        _out_of_bounds(raw, task),
+        _early_flag(raw.number, "terminated", raw.terminations),
+        _early_flag(raw.number, "truncated", raw.truncations),
+    )
+    return [fault for fault in found if fault is not None]
+
+
+def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
+    """Converts a fit episode: float32, actions clipped to their bounds and rescaled to [−1, 1].
+
+    An episode is complete if it terminated, or was truncated exactly at the environment's own time limit.
+
+    Args:
+        raw: an episode without faults.
+        task: action bounds and time limit.
+    """
+    terminated, truncated = bool(raw.terminations[-1]), bool(raw.truncations[-1])
+    return Episode(
+        observations=raw.observations.astype(np.float32),
+        actions=_scaled_actions(raw.actions, task),
+        rewards=raw.rewards.astype(np.float32),
+        terminated=terminated,
+        truncated=truncated,
+        complete=terminated or (truncated and len(raw.rewards) == task.max_episode_steps),
+    )
+
+
+def _scaled_actions(actions: np.ndarray, task: TaskSpec) -> np.ndarray:
+    if (task.action_low, task.action_high) == (-1.0, 1.0):
+        return actions.astype(np.float32).clip(-1.0, 1.0)
+    unit = (actions.astype(np.float64) - task.action_low) / (task.action_high - task.action_low)
+    return (2.0 * unit - 1.0).clip(-1.0, 1.0).astype(np.float32)
+
+
+def _shape_problem(raw: RawEpisode, task: TaskSpec) -> str | None:
+    if raw.rewards.ndim != 1:
+        return f"rewards have shape {raw.rewards.shape}, expected one number a step"
+    length = len(raw.rewards)
+    if length == 0:
+        return "has no steps"
+    expected = {
+        "observations": (raw.observations, (length + 1, task.observation_dim)),
+        "actions": (raw.actions, (length, task.action_dim)),
+        "terminations": (raw.terminations, (length,)),
+        "truncations": (raw.truncations, (length,)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            return f"{name} have shape {array.shape}, expected {shape} ({length} rewards)"
+    return None
+
+
+def _bad_value(number: int, name: str, values: np.ndarray) -> Fault | None:
+    """The first step with a value that is not finite, or so large that its square overflows float32."""
+    magnitude = np.abs(values.astype(np.float64))
+    bad = ~(magnitude <= LARGEST_MAGNITUDE)
+    if not bad.any():
+        return None
+    first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+    dimension = f" dimension {first[1]}" if values.ndim > 1 else ""
+    return Fault(number, int(first[0]), f"{name}{dimension} is {float(values[first]):g}")
+
+
+def _out_of_bounds(raw: RawEpisode, task: TaskSpec) -> Fault | None:
+    low, high = task.action_low - ACTION_TOLERANCE, task.action_high + ACTION_TOLERANCE
+    outside = (raw.actions < low) | (raw.actions > high)
+    if not outside.any():
+        return None
+    step, dimension = np.unravel_index(int(np.argmax(outside)), outside.shape)
+    value = float(raw.actions[step, dimension])
+    bounds = f"[{task.action_low:g}, {task.action_high:g}]"
+    return Fault(raw.number, int(step), f"action dimension {dimension} is {value:g}, outside {bounds}")
+
+
+def _early_flag(number: int, name: str, flags: np.ndarray) -> Fault | None:
+    early = np.flatnonzero(flags[:-1])
+    if early.size == 0:
+        return None
+    return Fault(number, int(early[0]), f"{name} before the last step ({len(flags) - 1})")

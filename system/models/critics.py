@@ -1,0 +1,100 @@
+"""Value networks: an ensemble of Q functions, V, and a Gaussian reference actor.
+
+All of them predict in standardised units and return the task's own: Q = mean + std · network(s, a). The
+affine map is fixed from the offline returns, so that networks start at the right scale.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from system.models.distributions import SquashedNormal
+
+
+class EnsembleLinear(nn.Module):
+    """E independent linear layers in one batched product."""
+
+    def __init__(self, num_members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(num_members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_members, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, inputs: Float[torch.Tensor, "E B in"]) -> Float[torch.Tensor, "E B out"]:
+        """Applies member e to inputs[e]."""
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+def multilayer_perceptron(num_members: int, inputs: int, hidden: int, outputs: int, layer_norm: bool) -> nn.Sequential:
+    """Two hidden ReLU layers, E members side by side."""
+    layers: list[nn.Module] = []
+    for size in (inputs, hidden):
+        layers.append(EnsembleLinear(num_members, size, hidden))
+        if layer_norm:
+            layers.append(nn.LayerNorm(hidden))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, EnsembleLinear(num_members, hidden, outputs))
+
+
+class ValueNetworks(nn.Module):
+    """Twin (or larger) Q ensemble, its Polyak target, V, and the reference actor.
+
+    Args:
+        observation_dim, action_dim: S and A.
+        hidden_width: of every hidden layer.
+        num_critics: E.
+        layer_norm: in Q and V.
+    """
+
+    observation_mean: torch.Tensor
+    observation_std: torch.Tensor
+    return_mean: torch.Tensor
+    return_std: torch.Tensor
+
+    def __init__(
+        self, observation_dim: int, action_dim: int, *, hidden_width: int, num_critics: int, layer_norm: bool
+    ) -> None:
+        super().__init__()
+        inputs = observation_dim + action_dim
+        self.critics = multilayer_perceptron(num_critics, inputs, hidden_width, 1, layer_norm)
+        self.target_critics = multilayer_perceptron(num_critics, inputs, hidden_width, 1, layer_norm)
+        self.target_critics.load_state_dict(self.critics.state_dict())
+        self.target_critics.requires_grad_(False)
+        self.value = multilayer_perceptron(1, observation_dim, hidden_width, 1, layer_norm)
+        self.actor = multilayer_perceptron(1, observation_dim, hidden_width, action_dim, False)
+        self.actor_log_std = nn.Parameter(torch.full((action_dim,), -1.0))
+        self.num_critics = num_critics
+        self.register_buffer("observation_mean", torch.zeros(observation_dim))
+        self.register_buffer("observation_std", torch.ones(observation_dim))
+        self.register_buffer("return_mean", torch.zeros(()))
+        self.register_buffer("return_std", torch.ones(()))
+
+    def normalize(self, observations: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B S"]:
+        """Standardises observations."""
+        return (observations - self.observation_mean) / self.observation_std
+
+    def standardized_q(
+        self, observations: Float[torch.Tensor, "B S"], actions: Float[torch.Tensor, "B A"], *, target: bool = False
+    ) -> Float[torch.Tensor, "E B"]:
+        """Every member's Q in standardised units, of the online or the target critics."""
+        inputs = torch.cat([self.normalize(observations), actions], dim=-1)
+        network = self.target_critics if target else self.critics
+        return network(inputs.expand(self.num_critics, *inputs.shape)).squeeze(-1)
+
+    def standardized_v(self, observations: Float[torch.Tensor, "B S"]) -> Float[torch.Tensor, "B"]:
+        """V in standardised units."""
+        return self.value(self.normalize(observations)[None])[0].squeeze(-1)
+
+    def q(
+        self, observations: Float[torch.Tensor, "*B S"], actions: Float[torch.Tensor, "*B A"]
+    ) -> Float[torch.Tensor, "*B"]:
+        """The smallest member's Q(s, a), in discounted return."""
+        flat = self.standardized_q(observations.flatten(0, -2), actions.flatten(0, -2)).amin(0)
+        return (self.return_mean + self.return_std * flat).view(observations.shape[:-1])
+
+    def policy(self, observations: Float[torch.Tensor, "B S"]) -> SquashedNormal:
+        """The reference actor's action distribution."""
+        mean = self.actor(self.normalize(observations)[None])[0]
+        return SquashedNormal(mean, self.actor_log_std.clamp(-5.0, 1.0).expand_as(mean))

@@ -1,0 +1,118 @@
+"""A mask is data: which tokens of a trajectory window the encoder sees.
+
+A mask is a boolean array [M, T] over M = 4 modalities and T time steps; True is visible. One model is a
+policy, a world model or a return predictor by the mask alone, so a new capability is a new entry here.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+STATES, RETURNS, ACTIONS, REWARDS = range(4)
+NUM_MODALITIES = 4
+
+Mask = Bool[np.ndarray, "M T"]
+MaskName = Literal["bc", "rcbc", "forward_dynamics", "reward_return", "inverse_dynamics", "path_inference"]
+
+
+def empty_mask(length: int) -> Mask:
+    """A mask that hides everything."""
+    return np.zeros((NUM_MODALITIES, length), dtype=bool)
+
+
+def behaviour_cloning(length: int, current: int) -> Mask:
+    """States up to `current`, actions before it: asks for the actions from `current` on."""
+    mask = empty_mask(length)
+    mask[STATES, : current + 1] = True
+    mask[ACTIONS, :current] = True
+    return mask
+
+
+def return_conditioned(length: int, current: int) -> Mask:
+    """Behaviour cloning that also sees every return token: the RCBC policy."""
+    mask = behaviour_cloning(length, current)
+    mask[RETURNS] = True
+    return mask
+
+
+def forward_dynamics(length: int, current: int) -> Mask:
+    """States up to `current` and all actions: asks for later states, rewards and returns."""
+    mask = behaviour_cloning(length, current)
+    mask[ACTIONS] = True
+    return mask
+
+
+def reward_return(length: int, current: int) -> Mask:
+    """States and actions up to `current`: asks for its reward and return."""
+    mask = behaviour_cloning(length, current)
+    mask[ACTIONS, current] = True
+    return mask
+
+
+def inverse_dynamics(length: int, current: int) -> Mask:
+    """All states, actions before `current`: asks for the actions that connect the states."""
+    mask = behaviour_cloning(length, current)
+    mask[STATES] = True
+    return mask
+
+
+def path_inference(length: int, current: int) -> Mask:
+    """States up to `current` and the last one: asks for the states between."""
+    mask = behaviour_cloning(length, current)
+    mask[STATES, -1] = True
+    return mask
+
+
+TASK_MASKS: dict[MaskName, Callable[[int, int], Mask]] = {
+    "bc": behaviour_cloning,
+    "rcbc": return_conditioned,
+    "forward_dynamics": forward_dynamics,
+    "reward_return": reward_return,
+    "inverse_dynamics": inverse_dynamics,
+    "path_inference": path_inference,
+}
+
+KEEP_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+ANCHOR_ORDER = (STATES, RETURNS, ACTIONS, REWARDS)
+ANCHOR_PROBABILITIES = (0.2, 0.1, 0.6, 0.1)
+
+
+def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
+    """The two-step training mask: random tokens, then nothing right of a random place.
+
+    Each modality keeps a random share of its steps. An anchor modality and a step p are drawn;
+    modalities before the anchor in `ANCHOR_ORDER` hide the steps after p, the anchor and those behind
+    it hide p as well. At least one action stays hidden, for the action likelihood is over hidden ones.
+
+    Source: M³PC section IV, "Training-phase Mask Pattern".
+    """
+    mask = empty_mask(length)
+    for modality in range(NUM_MODALITIES):
+        keep = int(length * generator.choice(KEEP_RATIOS))
+        mask[modality, generator.permutation(length)[:keep]] = True
+    anchor = generator.choice(len(ANCHOR_ORDER), p=ANCHOR_PROBABILITIES)
+    position = int(generator.integers(length))
+    for order, modality in enumerate(ANCHOR_ORDER):
+        mask[modality, position + (order < anchor) :] = False
+    if mask[ACTIONS].all():
+        mask[ACTIONS, -1] = False
+    return mask
+
+
+def sample_training_mask(length: int, task_mask_share: float, generator: np.random.Generator) -> Mask:
+    """A mask for one training step, shared by the whole batch.
+
+    Args:
+        length: T.
+        task_mask_share: probability of one of the masks that planning uses (RCBC, forward dynamics),
+            with the current step drawn uniformly; the random masks practically never equal these.
+        generator: source of the draw.
+    """
+    if generator.random() >= task_mask_share:
+        return random_autoregressive(length, generator)
+    current = int(generator.integers(length))
+    if generator.random() < 0.5:
+        return return_conditioned(length, current)
+    return forward_dynamics(length, current)

@@ -1,0 +1,72 @@
+"""Forward MPC: propose, imagine, score, choose.
+
+    candidates  a^i_{t:T} ~ π(· | history, target return)      return-conditioned mask
+    futures     s^i, r^i = model(history, a^i)                  forward-dynamics mask
+    utility     U^i = TD(λ) over r^i and g^i                    eq. 3
+    choice      P[i] = softmax(ξ U^i)                           eq. 4
+
+Exploring draws candidate i with probability P[i]; evaluating executes Σ P[i] a^i_t or the best candidate.
+
+Source: M³PC section IV, "Forward M³PC for Reward Maximization".
+"""
+
+import torch
+
+from system.config import PlannerConfig
+from system.errors import PlannerError
+from system.models.protocols import PlanningModel
+from system.planning.utility import (
+    draw_candidate,
+    proposal_probabilities,
+    standardize_utilities,
+    td_lambda_utility,
+)
+from system.types import Context, Plan
+
+
+@torch.no_grad()
+def forward_mpc(
+    model: PlanningModel,
+    context: Context,
+    *,
+    config: PlannerConfig,
+    generator: torch.Generator,
+) -> Plan:
+    """Plans one decision for each of B environments.
+
+    Args:
+        model: proposes and imagines; values included.
+        context: the environments' recent past, T' = model window − h + 1 observations.
+        config: horizon h ≥ 1 (h = 1 scores actions by their value alone), λ, ξ, candidates, selection.
+        generator: the only source of randomness.
+
+    Raises:
+        PlannerError: horizon 0 (there is nothing to plan), or the model returned NaN or +inf.
+    """
+    if config.horizon < 1:
+        raise PlannerError("forward_mpc needs planner.horizon >= 1; 0 means acting without a plan")
+    candidates = model.propose(
+        context, horizon=config.horizon, num_candidates=config.num_candidates, generator=generator
+    )
+    imagination = model.imagine(context, candidates)
+    utilities = td_lambda_utility(imagination.rewards[..., :-1], imagination.values, model.discount, config.td_lambda)
+    scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
+    probabilities = proposal_probabilities(scaled, config.temperature)
+    first_actions = candidates[:, :, 0]
+    if config.select == "expectation":
+        action = (probabilities[..., None] * first_actions).sum(1)
+        selected = torch.full(action.shape[:1], -1, device=action.device)
+    else:
+        selected = (
+            draw_candidate(probabilities, generator) if config.select == "sample" else utilities.argmax(dim=-1)
+        )
+        action = first_actions[torch.arange(len(selected)), selected]
+    return Plan(
+        action=action.clamp(-1.0, 1.0),
+        first_actions=first_actions,
+        probabilities=probabilities,
+        utilities=utilities,
+        selected=selected,
+        imagined_observations=imagination.observations,
+        imagined_rewards=imagination.rewards,
+    )

@@ -1,0 +1,130 @@
+"""One learner: draws its share of each batch from the replay and updates an agent."""
+
+import torch
+
+from system.algorithms.agent import TrajectoryAgent
+from system.algorithms.m3pc import M3PCLearner
+from system.algorithms.optimizer_state import AverageGradients, keep_gradients
+from system.config import RunConfig
+from system.data.statistics import DatasetStatistics
+from system.seeding import derive_seed
+from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
+from system.types import SegmentBatch, TaskSpec, TransitionBatch
+
+
+def resolve_device(config: RunConfig) -> torch.device:
+    """The device to learn and plan on: as configured, or CUDA where there is one."""
+    if config.device != "auto":
+        return torch.device(config.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build_agent(task: TaskSpec, config: RunConfig, statistics: DatasetStatistics | None = None) -> TrajectoryAgent:
+    """An agent with the run's initial weights, on the run's device.
+
+    Args:
+        task: dimensions.
+        config: sizes and seed.
+        statistics: of the training split; None if weights that carry them will be loaded.
+    """
+    agent = TrajectoryAgent(task, config)
+    if statistics is not None:
+        agent.set_statistics(statistics)
+    return agent.to(resolve_device(config))
+
+
+class LearnerWorker:
+    """A learner and its data; alone it is the in-process `Learners`, in a group it is one rank.
+
+    Args:
+        task: dimensions.
+        config: the run's configuration.
+        statistics: of the training split.
+        replay: where batches come from.
+        average_gradients: the group's all-reduce.
+        shard: (rank, number of learners).
+    """
+
+    def __init__(
+        self,
+        task: TaskSpec,
+        config: RunConfig,
+        statistics: DatasetStatistics,
+        replay: Replay,
+        *,
+        average_gradients: AverageGradients = keep_gradients,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        torch.set_num_threads(config.num_threads)
+        self.config = config
+        self.replay = replay
+        self.shard = shard
+        self.agent = build_agent(task, config, statistics)
+        self.learner = M3PCLearner(self.agent, config, average_gradients=average_gradients, shard=shard)
+        if config.compile:
+            self.agent.model.compile(dynamic=True)
+
+    def update(self, request: UpdateRequest) -> Metrics:
+        """Makes `request.num_steps` updates; returns the mean of each metric.
+
+        Raises:
+            FloatingPointError: a loss is not finite; names the update step.
+        """
+        self.agent.train()
+        sums: dict[str, float] = {}
+        for step in range(request.first_step, request.first_step + request.num_steps):
+            metrics = self.learner.update(
+                self._segments(request, step), self._transitions(request, step), stage=request.stage, step=step
+            )
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            if not all(map(_is_finite, sums.values())):
+                bad = next(name for name, value in sums.items() if not _is_finite(value))
+                raise FloatingPointError(f"{bad} is not finite at {request.stage} update step {step}")
+        if request.stage == "online":
+            self._raise_target_returns(request.visible_episodes)
+        return {name: total / max(1, request.num_steps) for name, total in sums.items()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything needed to go on exactly, on the CPU."""
+        return {name: value.cpu() for name, value in self.learner.state().items()}
+
+    def load_state(self, state: Weights) -> None:
+        """Restores what `state` gave."""
+        self.learner.load_state(state)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What acting needs, on the CPU."""
+        return {name: value.cpu() for name, value in self.learner.weights().items()}
+
+    def _segments(self, request: UpdateRequest, step: int) -> SegmentBatch:
+        seed = derive_seed(self.config.seed, "segments", request.stage, step)
+        return self.replay.sample_segments(self._request(request, self.config.trajectory.batch_size, seed))
+
+    def _transitions(self, request: UpdateRequest, step: int) -> list[TransitionBatch]:
+        batches = []
+        for index in range(self.config.critic.updates_per_step):
+            seed = derive_seed(self.config.seed, "transitions", request.stage, step, index)
+            batches.append(
+                self.replay.sample_transitions(self._request(request, self.config.critic.batch_size, seed))
+            )
+        return batches
+
+    def _request(self, request: UpdateRequest, batch_size: int, seed: int) -> SampleRequest:
+        return SampleRequest(
+            batch_size=batch_size,
+            seed=seed,
+            offline_fraction=request.offline_fraction,
+            visible_episodes=request.visible_episodes,
+            shard=self.shard,
+            weighting=self.config.online.segment_weighting if request.stage == "online" else "uniform",
+        )
+
+    def _raise_target_returns(self, visible_episodes: int | None) -> None:
+        """Asks for what the best online episodes reached, once they are better than the offline ones."""
+        table = torch.from_numpy(self.replay.target_returns(visible_episodes).copy())
+        self.agent.target_returns.copy_(torch.maximum(self.agent.target_returns, table.to(self.agent.target_returns)))
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < float("inf")

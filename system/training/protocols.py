@@ -1,0 +1,262 @@
+"""What the training loops ask of the things they drive.
+
+Every protocol has an in-process implementation and one over Ray actors; the loops cannot tell which.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from system.types import Episode, SegmentBatch, TransitionBatch
+
+Weights = Mapping[str, torch.Tensor]
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class ReplayStats:
+    """Counters of a replay.
+
+    Attributes:
+        offline_episodes, offline_transitions: the immutable part (training split).
+        online_episodes, online_transitions: acknowledged so far.
+        duplicates: episodes that were sent again and not stored twice.
+    """
+
+    offline_episodes: int
+    offline_transitions: int
+    online_episodes: int
+    online_transitions: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """A batch to draw; the same request over the same data always gives the same batch.
+
+    Attributes:
+        batch_size: rows of the whole batch, over all learners.
+        seed: of the draw.
+        offline_fraction: exactly round(fraction · batch_size) rows come from offline data
+            (all of them while there are no online episodes).
+        visible_episodes: only the first this many online episodes are drawn from; None for all.
+        shard: (rank, number of learners): the rows of the whole batch that are returned, a contiguous
+            equal share; batch_size must be divisible by the number of learners.
+        weighting: `uniform` over online segments, or `return`: episodes in proportion to their rank by
+            return.
+    """
+
+    batch_size: int
+    seed: int
+    offline_fraction: float = 1.0
+    visible_episodes: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    weighting: str = "uniform"
+
+
+class Replay(Protocol):
+    """Immutable offline data plus a growing, durable log of online episodes."""
+
+    def add_episodes(self, episodes: Sequence[Episode]) -> int:
+        """Stores episodes durably before returning; returns how many were new (idempotent by key)."""
+        ...
+
+    def sample_segments(self, request: SampleRequest) -> SegmentBatch: ...
+
+    def sample_transitions(self, request: SampleRequest) -> TransitionBatch: ...
+
+    def target_returns(self, visible_episodes: int | None) -> Float32[np.ndarray, "steps"]:
+        """The best return-to-go seen at each step, over offline and visible complete online episodes."""
+        ...
+
+    def stats(self) -> ReplayStats: ...
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """A run of consecutive updates for the learners.
+
+    Attributes:
+        stage: `offline` or `online`; learning-rate schedules and seeds depend on it.
+        first_step: update step (of that stage) of the first update.
+        num_steps: how many updates to make.
+        offline_fraction, visible_episodes: as in SampleRequest.
+    """
+
+    stage: str
+    first_step: int
+    num_steps: int
+    offline_fraction: float = 1.0
+    visible_episodes: int | None = None
+
+
+class Learners(Protocol):
+    """One or more learners that hold equal weights."""
+
+    def update(self, request: UpdateRequest) -> Metrics:
+        """Makes the updates and returns their mean metrics. Raises WorkerLost("learner")."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything needed to go on exactly: weights, optimiser moments, duals."""
+        ...
+
+    def load_state(self, state: Weights) -> None: ...
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What acting needs: the networks' parameters and buffers."""
+        ...
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """A round of exploration by one worker.
+
+    Attributes:
+        num_episodes: whole episodes to collect.
+        first_sequence: key.sequence of the first of them.
+        version: version of the weights to act with.
+        target_return_ratio: asked of the planner.
+    """
+
+    num_episodes: int
+    first_sequence: int
+    version: int
+    target_return_ratio: float
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """What a round brought; the episodes are in the replay already.
+
+    Attributes:
+        worker: index of the worker.
+        returns: of each episode, in order of sequence.
+        lengths: in env steps.
+        mean_utility: of the first decision of each episode, for comparison with `returns`.
+        decision_seconds: wall-clock time of each batched decision.
+        version: of the weights that acted.
+        num_dropped: episodes lost to environment errors.
+    """
+
+    worker: int
+    returns: list[float]
+    lengths: list[int]
+    first_utilities: list[float]
+    decision_seconds: list[float]
+    version: int
+    num_dropped: int = 0
+
+
+class Rollouts(Protocol):
+    """One or more rollout workers that send whole episodes to the replay."""
+
+    def set_weights(self, weights: Weights, version: int) -> None:
+        """Makes new weights available to every worker's next round."""
+        ...
+
+    def submit(self, target_return_ratio: float) -> None:
+        """Gives every idle worker one round to do (in process: nothing happens yet)."""
+        ...
+
+    def collect(self, *, wait: bool) -> list[RolloutResult]:
+        """Finished rounds; with `wait`, at least one of those pending (in process: plays it now)."""
+        ...
+
+    def num_pending(self) -> int:
+        """Rounds submitted and not yet returned."""
+        ...
+
+    def position(self) -> dict[str, int]:
+        """Next sequence number of each worker, for the checkpoint."""
+        ...
+
+    def seek(self, position: dict[str, int]) -> None:
+        """Goes on from a checkpoint's position."""
+        ...
+
+
+class Workers(Protocol):
+    """Everything that works for a run: in this process, or as Ray actors.
+
+    Attributes:
+        replay, learners, rollouts: as their protocols say.
+    """
+
+    replay: Replay
+    learners: Learners
+    rollouts: Rollouts
+
+    def take_losses(self) -> dict[str, int]:
+        """Worker losses survived since the last call, by name of the counter in `Faults`."""
+        ...
+
+    def processes(self) -> dict[str, int]:
+        """Role → process id, the driver's included."""
+        ...
+
+    def restart_learners(self) -> None:
+        """Replaces all learners after one was lost; their state is the caller's to load."""
+        ...
+
+    def close(self) -> None:
+        """Ends every process that was started."""
+        ...
+
+
+@dataclass
+class Faults:
+    """Counts of what a run survived; part of the summary and of every checkpoint."""
+
+    rollout_worker_lost: int = 0
+    replay_lost: int = 0
+    learner_lost: int = 0
+    driver_resumed: int = 0
+    checkpoint_corrupt: int = 0
+    episode_dropped: int = 0
+    collapse_rollback: int = 0
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file for the tracker: a figure, table or JSON document."""
+
+    path: Path
+    folder: str = ""
+
+
+class Tracker(Protocol):
+    """Where progress and results go; never raises and never blocks training."""
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None: ...
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None: ...
+
+    def log_artifact(self, artifact: Artifact) -> None: ...
+
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+
+    def state(self) -> dict[str, str]:
+        """What a resumed run needs to go on in the same place (for example an MLflow run id)."""
+        ...
+
+    def close(self, status: str = "FINISHED") -> None: ...
+
+
+@dataclass
+class Progress:
+    """Counters of a run, saved with every checkpoint."""
+
+    stage: str = "offline"
+    pretrain_steps: int = 0
+    online_update_steps: int = 0
+    env_steps: int = 0
+    episodes: int = 0
+    visible_episodes: int = 0
+    weights_version: int = 0
+    next_sequence: dict[str, int] = field(default_factory=dict)

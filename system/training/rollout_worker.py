@@ -1,0 +1,129 @@
+"""One rollout worker: plays whole episodes with the exploring planner and sends them to the replay."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from system.config import RunConfig
+from system.envs.vector import EnvironmentBatch
+from system.evaluation.policies import make_policy, planner_policy_name
+from system.evaluation.rollouts import Play, play_episodes
+from system.seeding import derive_seed, torch_generator
+from system.training.learner_worker import build_agent, resolve_device
+from system.training.protocols import Replay, RolloutRequest, RolloutResult, Weights
+from system.types import Episode, EpisodeKey, TaskSpec
+
+
+class RolloutWorker:
+    """Explores with utility-proportional sampling; everything it does follows from its requests.
+
+    Args:
+        index: of the worker.
+        epoch: incarnation; part of every episode's key.
+        task: the environment.
+        config: the run's configuration.
+        replay: where episodes go; `add_episodes` returns once they are durable.
+    """
+
+    def __init__(self, index: int, epoch: int, task: TaskSpec, config: RunConfig, replay: Replay) -> None:
+        torch.set_num_threads(config.num_threads)
+        self.index = index
+        self.epoch = epoch
+        self.config = config
+        self.replay = replay
+        self.agent = build_agent(task, config).eval()
+        self.environments = EnvironmentBatch(task.environment_id, config.online.environments_per_worker)
+        self.version = -1
+
+    def set_weights(self, weights: Weights, version: int) -> None:
+        """Takes over a version of the weights; older ones than it has are ignored."""
+        if version > self.version:
+            self.agent.load_state_dict(dict(weights))
+            self.version = version
+
+    def collect(self, request: RolloutRequest) -> RolloutResult:
+        """Plays the episodes of one request and hands them to the replay."""
+        seed, sequences = self.config.seed, range(request.first_sequence, request.first_sequence + request.num_episodes)
+        planner = replace(self.config.planner, select="sample", target_return_ratio=request.target_return_ratio)
+        play = play_episodes(
+            make_policy(planner_policy_name(planner), self.agent, self.config, planner),
+            self.environments,
+            [derive_seed(seed, "exploration", self.index, sequence) for sequence in sequences],
+            history_length=self.config.model.context_length,
+            generator=torch_generator(
+                seed, "candidates", self.index, request.first_sequence, device=resolve_device(self.config)
+            ),
+        )
+        episodes = [self._sign(played.episode, sequences[played.position]) for played in play.episodes]
+        self.replay.add_episodes(episodes)
+        return self._summarize(play)
+
+    def close(self) -> None:
+        """Frees the environments."""
+        self.environments.close()
+
+    def _sign(self, episode: Episode, sequence: int) -> Episode:
+        versions = np.full(episode.num_steps, self.version, dtype=np.int64)
+        return replace(episode, key=EpisodeKey(self.index, self.epoch, sequence), policy_version=versions)
+
+    def _summarize(self, play: Play) -> RolloutResult:
+        return RolloutResult(
+            worker=self.index,
+            returns=[played.episode.episode_return for played in play.episodes],
+            lengths=[played.episode.num_steps for played in play.episodes],
+            first_utilities=[
+                played.first_utility if played.first_utility is not None else float("nan") for played in play.episodes
+            ],
+            decision_seconds=play.decision_seconds,
+            version=self.version,
+            num_dropped=play.num_dropped,
+        )
+
+
+@dataclass
+class LocalRollouts:
+    """The in-process `Rollouts`: a submitted round is played when its result is asked for.
+
+    Args:
+        worker: plays it.
+        episodes_per_round: of each round.
+        next_sequence: sequence number of the next episode.
+    """
+
+    worker: RolloutWorker
+    episodes_per_round: int
+    next_sequence: int = 0
+    submitted: RolloutRequest | None = None
+
+    def set_weights(self, weights: Weights, version: int) -> None:
+        """Makes the weights those of the next round."""
+        self.worker.set_weights(weights, version)
+
+    def submit(self, target_return_ratio: float) -> None:
+        """Notes one round, unless one is pending already."""
+        if self.submitted is None:
+            self.submitted = RolloutRequest(
+                self.episodes_per_round, self.next_sequence, self.worker.version, target_return_ratio
+            )
+            self.next_sequence += self.episodes_per_round
+
+    def collect(self, *, wait: bool) -> list[RolloutResult]:
+        """Plays the pending round, if there is one and the caller waits for it."""
+        if self.submitted is None or not wait:
+            return []
+        request, self.submitted = self.submitted, None
+        return [self.worker.collect(request)]
+
+    def num_pending(self) -> int:
+        """Rounds submitted and not yet returned."""
+        return int(self.submitted is not None)
+
+    def position(self) -> dict[str, int]:
+        """Next sequence number of each worker, for the checkpoint."""
+        return {str(self.worker.index): self.next_sequence}
+
+    def seek(self, position: dict[str, int]) -> None:
+        """Goes on from a checkpoint's position."""
+        self.submitted = None
+        self.next_sequence = position.get(str(self.worker.index), 0)

@@ -1,0 +1,175 @@
+"""What every source of episodes promises the algorithms. A new source is one line in `SOURCES`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_factory import ENVIRONMENTS as TOY_ENVIRONMENTS
+from dataset_factory import make_dataset, make_episodes
+
+from system.config import DatasetConfig
+from system.data.episodes import EpisodeStore, gather_segments, gather_transitions
+from system.data.minari_layout import SHIPPED_ROOT
+from system.data.minari_source import load_dataset
+from system.data.split import split_episodes
+from system.data.statistics import compute_statistics
+from system.envs.registry import ENVIRONMENTS
+
+DISCOUNT = 0.97
+LENGTH = 5
+
+
+def in_memory(folder: Path) -> EpisodeStore:
+    return EpisodeStore.from_episodes(make_episodes(), discount=DISCOUNT)
+
+
+def memory_mapped(folder: Path) -> EpisodeStore:
+    in_memory(folder).save(folder / "store")
+    return EpisodeStore.open(folder / "store")
+
+
+def minari_dataset(folder: Path) -> EpisodeStore:
+    make_dataset(folder)
+    config = DatasetConfig(id="toy/mixed-v0", path=str(folder), download=False)
+    return load_dataset(config, environments=TOY_ENVIRONMENTS, discount=DISCOUNT).store
+
+
+def cached_minari_dataset(folder: Path) -> EpisodeStore:
+    make_dataset(folder)
+    config = DatasetConfig(id="toy/mixed-v0", path=str(folder), download=False)
+    for _ in range(2):
+        loaded = load_dataset(
+            config, environments=TOY_ENVIRONMENTS, discount=DISCOUNT, cache_folder=folder / "cache"
+        )
+    return loaded.store
+
+
+def shipped_dataset(folder: Path) -> EpisodeStore:
+    config = DatasetConfig(download=False)
+    if not (SHIPPED_ROOT / config.id).exists():
+        pytest.skip(f"{config.id} is not part of this checkout")
+    return load_dataset(config, environments=ENVIRONMENTS, discount=DISCOUNT).store
+
+
+SOURCES: dict[str, Callable[[Path], EpisodeStore]] = {
+    "in memory": in_memory,
+    "memory-mapped": memory_mapped,
+    "minari": minari_dataset,
+    "minari, cached": cached_minari_dataset,
+    "shipped": shipped_dataset,
+}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    return SOURCES[request.param](tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture
+def some_episodes(store: EpisodeStore) -> list[int]:
+    """Every episode of a small source; of a large one some of each ending, and the longest."""
+    if store.num_episodes <= 20:
+        return list(range(store.num_episodes))
+    chosen = {int(store.lengths.argmax()), int(store.lengths.argmin())}
+    for flags in (store.terminated, store.truncated, ~store.complete):
+        chosen.update(np.flatnonzero(flags)[:3].tolist())
+    return sorted(chosen)
+
+
+def pair(episode: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([episode]), np.array([step])
+
+
+def test_only_the_last_step_of_a_terminated_episode_is_terminal(
+    store: EpisodeStore, some_episodes: list[int]
+) -> None:
+    for index in some_episodes:
+        episode, length = store.episode(index), int(store.lengths[index])
+        batch = gather_transitions(store, np.full(length, index), np.arange(length))
+        assert batch.terminated.tolist() == [False] * (length - 1) + [episode.terminated]
+        np.testing.assert_array_equal(batch.observations, episode.observations[:-1])
+        np.testing.assert_array_equal(batch.actions, episode.actions)
+        np.testing.assert_array_equal(batch.rewards, episode.rewards)
+
+
+def test_the_next_observation_is_the_true_one_at_truncation_too(
+    store: EpisodeStore, some_episodes: list[int]
+) -> None:
+    for index in some_episodes:
+        episode, length = store.episode(index), int(store.lengths[index])
+        batch = gather_transitions(store, np.full(length, index), np.arange(length))
+        np.testing.assert_array_equal(batch.next_observations, episode.observations[1:])
+        if index + 1 < store.num_episodes:
+            assert not np.array_equal(batch.next_observations[-1], store.episode(index + 1).observations[0])
+
+
+def test_returns_are_valid_at_the_time_limit_and_unknown_where_cut(
+    store: EpisodeStore, some_episodes: list[int]
+) -> None:
+    for index in some_episodes:
+        batch = gather_segments(store, *pair(index, int(store.lengths[index]) - 1), LENGTH)
+        expected = batch.valid if store.episode(index).complete else np.zeros_like(batch.valid)
+        np.testing.assert_array_equal(batch.returns_valid, expected)
+    truncated = np.flatnonzero(store.truncated & ~store.terminated)
+    assert set(store.lengths[truncated[store.complete[truncated]]]) <= {store.lengths.max()}
+    assert store.complete[store.terminated].all()
+
+
+def test_every_step_occurs_at_the_end_of_a_window(store: EpisodeStore, some_episodes: list[int]) -> None:
+    for index in some_episodes:
+        episode, length = store.episode(index), min(int(store.lengths[index]), 40)
+        batch = gather_segments(store, np.full(length, index), np.arange(length), LENGTH)
+        np.testing.assert_array_equal(batch.observations[:, -1], episode.observations[:length])
+        np.testing.assert_array_equal(batch.actions[:, -1], episode.actions[:length])
+        np.testing.assert_array_equal(batch.rewards[:, -1], episode.rewards[:length])
+        assert batch.valid[:, -1].all()
+
+
+def test_windows_are_consecutive_steps_padded_on_the_left_with_zeros(
+    store: EpisodeStore, some_episodes: list[int]
+) -> None:
+    for index in some_episodes:
+        episode = store.episode(index)
+        for last in range(min(int(store.lengths[index]), 3 * LENGTH)):
+            batch = gather_segments(store, *pair(index, last), LENGTH)
+            padding = max(LENGTH - 1 - last, 0)
+            window = slice(last + 1 - (LENGTH - padding), last + 1)
+            assert batch.valid[0].tolist() == [False] * padding + [True] * (LENGTH - padding)
+            for name in ("observations", "actions", "rewards"):
+                values = getattr(batch, name)[0]
+                assert not values[:padding].any()
+                np.testing.assert_array_equal(values[padding:], getattr(episode, name)[window])
+            assert not batch.returns_to_go[0, :padding].any()
+
+
+def test_returns_to_go_are_brute_force_sums_with_the_step_included(
+    store: EpisodeStore, some_episodes: list[int]
+) -> None:
+    for index in some_episodes:
+        rewards = store.episode(index).rewards.astype(np.float64)
+        length = min(len(rewards), 60)
+        batch = gather_segments(store, np.full(length, index), np.arange(length), 1)
+        sums = [sum(DISCOUNT ** (k - t) * rewards[k] for k in range(t, len(rewards))) for t in range(length)]
+        np.testing.assert_allclose(batch.returns_to_go[:, 0], sums, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_know_nothing_of_padding_and_validation(store: EpisodeStore) -> None:
+    train, validation = split_episodes(store.num_episodes, 0.3, 0)
+    training = store.select(train)
+    statistics = compute_statistics(training, 1000)
+    lasts = np.concatenate([np.arange(length) for length in training.lengths])
+    owners = np.repeat(np.arange(training.num_episodes), training.lengths)
+    batch = gather_segments(training, owners, lasts, 1)
+    seen = batch.observations[:, 0].astype(np.float64)
+    np.testing.assert_allclose(statistics.observation_mean, seen.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(statistics.observation_std, seen.std(axis=0), rtol=1e-4, atol=1e-5)
+    known = batch.returns_to_go[batch.returns_valid].astype(np.float64)
+    assert statistics.return_mean == pytest.approx(known.mean(), rel=1e-4)
+    altered = [store.episode(index) for index in range(store.num_episodes)]
+    for index in validation:
+        altered[index] = replace(altered[index], rewards=altered[index].rewards + 1e3)
+    again = compute_statistics(EpisodeStore.from_episodes(altered, discount=DISCOUNT).select(train), 1000)
+    assert again.return_mean == statistics.return_mean
+    np.testing.assert_array_equal(again.target_returns, statistics.target_returns)

@@ -1,0 +1,224 @@
+"""Configurations: presets and files build on one another, overrides win, everything round-trips."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from system.cli.options import COLLECT_PRESETS, PRESETS
+from system.config import CollectConfig, ModelConfig, PlannerConfig, RunConfig, TrackingConfig
+from system.config_io import (
+    POLICIES,
+    digest,
+    dump_yaml,
+    first_difference,
+    flatten,
+    load_config,
+    preset_names,
+    to_dict,
+    validate,
+)
+from system.errors import ConfigError
+
+KINDS = ("medium", "medium-replay")
+
+
+def build(*overrides: str) -> RunConfig:
+    return load_config(RunConfig, None, overrides, presets=PRESETS)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        build(*overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", preset_names(PRESETS))
+def test_every_preset_loads(name: str) -> None:
+    assert load_config(RunConfig, name, presets=PRESETS) != RunConfig()
+
+
+@pytest.mark.parametrize("name", preset_names(COLLECT_PRESETS))
+def test_every_collect_preset_loads(name: str) -> None:
+    assert load_config(CollectConfig, name, presets=COLLECT_PRESETS).dataset_id
+
+
+def test_the_fixed_presets_are_there() -> None:
+    tasks = {f"{task}-{kind}" for task in ("hopper", "walker2d", "halfcheetah") for kind in KINDS}
+    assert {"demo", "smoke", "paper"} | tasks <= set(preset_names(PRESETS))
+
+
+def test_without_a_source_the_defaults_count() -> None:
+    assert load_config(RunConfig, None, presets=PRESETS) == RunConfig()
+    assert load_config(CollectConfig, None, presets=PRESETS) == CollectConfig()
+
+
+def test_override_beats_file_beats_preset_beats_default(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("seed: 1\nplanner: {horizon: 2, td_lambda: 0.1}\nmodel: {width: 64}\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: base\nplanner: {td_lambda: 0.2, num_candidates: 7}\n")
+    config = load_config(
+        RunConfig, str(file), ["planner.num_candidates=9", "planner.num_candidates=5"], presets=tmp_path
+    )
+    assert config == RunConfig(
+        seed=1, model=ModelConfig(width=64), planner=PlannerConfig(horizon=2, td_lambda=0.2, num_candidates=5)
+    )
+
+
+def test_an_override_may_give_a_section_or_a_list() -> None:
+    config = build(
+        "planner={horizon: 3, select: argmax}", "planner.td_lambda=1", "evaluation.policies=[iql, random]"
+    )
+    assert config.planner == PlannerConfig(horizon=3, select="argmax", td_lambda=1.0)
+    assert config.evaluation.policies == ("iql", "random")
+
+
+def test_the_schema_gives_numbers_their_type() -> None:
+    config = build(
+        "trajectory.learning_rate=1e-4", "discount=1", "dataset.path=", "evaluation.target_return_ratios=[1, 5e-1]"
+    )
+    assert config.trajectory.learning_rate == 1e-4
+    assert isinstance(config.discount, float)
+    assert config.dataset.path is None
+    assert config.evaluation.target_return_ratios == (1.0, 0.5)
+    assert build("tracking.experiment=1e-4").tracking.experiment == "1e-4"
+    assert build("tracking.experiment=012").tracking.experiment == "012"
+    assert build('tracking.experiment="7"').tracking.experiment == "7"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("planner.horizn=4", "planner.horizn: unknown key; did you mean planner.horizon?"),
+        ("horizon=4", "horizon: unknown key; did you mean planner.horizon?"),
+        ("planer.horizon=4", "planer: unknown key; did you mean planner?"),
+        ("online.batch_size=4", "online.batch_size: unknown key; did you mean trajectory.batch_size?"),
+        ("planner.horizon=-1", "planner.horizon: -1 is out of range [0, 64]"),
+        ("trajectory.batch_size=0", "trajectory.batch_size: 0 is out of range [1, inf]"),
+        (
+            "evaluation.target_return_ratios=[1, 11]",
+            "evaluation.target_return_ratios: 11.0 is out of range [0, 10]",
+        ),
+        ("planner.horizon=true", "planner.horizon: true is not an integer"),
+        ("planner.horizon=4.0", "planner.horizon: 4.0 is not an integer"),
+        ("planner.horizon=", "planner.horizon: null is not an integer"),
+        ("deterministic=1", "deterministic: 1 is not true or false"),
+        ("discount=.nan", "discount: nan is not a finite number"),
+        ("trajectory.gradient_clip=.inf", "trajectory.gradient_clip: inf is not a finite number"),
+        ("dataset.id=4", "dataset.id: 4 is not a string"),
+        ("planner=4", "planner: 4 given where keys and values are expected"),
+        ("planner.horizon.deep=4", "planner.horizon: {'deep': 4} is not an integer"),
+        ("evaluation.policies=random", "evaluation.policies: 'random' is not a list, such as [a, b]"),
+        ("planner.horizon", "--set 'planner.horizon': expected key.path=value"),
+        ("=4", "--set '=4': expected key.path=value"),
+        ('dataset.id="a\\nb"', "dataset.id: 'a\\nb' holds characters that cannot be printed"),
+        ("seed=99999999999999999999", "seed: 99999999999999999999 is too large"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(override: str, message: str) -> None:
+    assert refusal(override) == message
+
+
+def test_a_wrong_choice_names_the_nearest() -> None:
+    assert refusal("planner.select=argmx").endswith("did you mean argmax?")
+    assert refusal("evaluation.policies=[randm]").endswith("did you mean random?")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["model.width=30"], "model.width"),
+        (["planner.horizon=9"], "planner.horizon"),
+        (["learners=3", "critic.batch_size=255"], "trajectory.batch_size"),
+        (["learners=3", "trajectory.batch_size=63"], "critic.batch_size"),
+        (["deterministic=true", "learners=2"], "learners"),
+        (["deterministic=true", "rollout_workers=2"], "rollout_workers"),
+        (["evaluation.policies=[]"], "evaluation.policies"),
+        (["evaluation.policies=[iql, iql]"], "evaluation.policies"),
+        (["evaluation.target_return_ratios=[]"], "evaluation.target_return_ratios"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(overrides: list[str], key: str) -> None:
+    assert refusal(*overrides).startswith(f"{key}: ")
+
+
+def test_deterministic_allows_one_of_each() -> None:
+    config = build("deterministic=true", "learners=1", "rollout_workers=1")
+    assert config.deterministic
+    validate(config)
+
+
+def test_a_saved_policy_needs_a_checkpoint() -> None:
+    with pytest.raises(ConfigError, match=r"^checkpoint: "):
+        load_config(CollectConfig, None, ["policy=checkpoint"], presets=PRESETS)
+    assert (
+        load_config(CollectConfig, None, ["policy=checkpoint", "checkpoint=x"], presets=PRESETS).checkpoint == "x"
+    )
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"preset 'dmeo': unknown; did you mean demo\?"):
+        load_config(RunConfig, "dmeo", presets=PRESETS)
+
+
+def test_presets_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("preset: b\n")
+    (tmp_path / "b.yaml").write_text("preset: a\n")
+    with pytest.raises(ConfigError, match="builds on itself"):
+        load_config(RunConfig, "a", presets=tmp_path)
+
+
+def test_dict_and_flat_view_hold_every_value() -> None:
+    flat = flatten(to_dict(RunConfig()))
+    assert flat["planner.horizon"] == 4
+    assert flat["evaluation.policies"] == list(POLICIES)
+    assert len(flat) == sum(
+        len(dataclasses.fields(value)) if dataclasses.is_dataclass(value) else 1
+        for value in (getattr(RunConfig(), field.name) for field in dataclasses.fields(RunConfig))
+    )
+    assert json.loads(json.dumps(flat)) == flat
+
+
+printable = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
+configurations = st.builds(
+    RunConfig,
+    seed=st.integers(0, 2**63 - 1),
+    discount=st.floats(0.0, 1.0),
+    planner=st.builds(PlannerConfig, horizon=st.integers(0, 8), temperature=st.floats(0.0, 1e9)),
+    tracking=st.builds(TrackingConfig, experiment=printable),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(config=configurations)
+@example(config=RunConfig(tracking=TrackingConfig(experiment="1e-4")))
+@example(config=RunConfig(tracking=TrackingConfig(experiment="010")))
+@example(config=RunConfig(tracking=TrackingConfig(experiment="null")))
+def test_yaml_round_trip_is_exact(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
+    file.write_text(dump_yaml(config))
+    assert yaml.safe_load(file.read_text()) == to_dict(config)
+    assert load_config(RunConfig, file, presets=PRESETS) == config
+
+
+def test_a_dumped_configuration_loads_again(tmp_path: Path) -> None:
+    config = load_config(RunConfig, "smoke", ["trajectory.learning_rate=1e-05"], presets=PRESETS)
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    assert load_config(RunConfig, tmp_path / "config.yaml", presets=PRESETS) == config
+
+
+def test_the_first_difference_is_named() -> None:
+    config = build("planner.horizon=3", "online.env_steps=7")
+    assert first_difference(config, RunConfig()) == "planner.horizon"
+    assert first_difference(json.loads(json.dumps(to_dict(config))), config) is None
+    assert first_difference({"seed": 1}, {"seed": 1, "extra": 2}) == "extra"
+
+
+def test_the_digest_changes_with_any_value_only() -> None:
+    assert digest(RunConfig()) == digest(build())
+    assert digest(RunConfig()) != digest(build("planner.td_lambda=0.61"))
