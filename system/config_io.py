@@ -4,6 +4,7 @@ Reading is strict: numbers are given their type by the schema alone, and whateve
 the name of its key.
 """
 
+import copy
 import dataclasses
 import difflib
 import hashlib
@@ -55,6 +56,20 @@ def load_config(
     for override in overrides:
         _merge(tree, _parse_override(override))
     config = _build(schema, tree, schema, ())
+    validate(config)
+    return config
+
+
+def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Schema:
+    """Builds a checked configuration from what `to_dict` gave, then overrides.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    merged: Tree = copy.deepcopy(dict(tree))
+    for override in overrides:
+        _merge(merged, _parse_override(override))
+    config = _build(schema, merged, schema, ())
     validate(config)
     return config
 

@@ -7,6 +7,7 @@ from system.algorithms.m3pc import M3PCLearner
 from system.algorithms.optimizer_state import AverageGradients, keep_gradients
 from system.config import RunConfig
 from system.data.statistics import DatasetStatistics
+from system.errors import CheckpointError
 from system.seeding import derive_seed
 from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
@@ -31,6 +32,42 @@ def build_agent(task: TaskSpec, config: RunConfig, statistics: DatasetStatistics
     if statistics is not None:
         agent.set_statistics(statistics)
     return agent.to(resolve_device(config))
+
+
+def load_agent(task: TaskSpec, config: RunConfig, state: Weights, source: str) -> TrajectoryAgent:
+    """An agent in evaluation mode with the weights of a learner's state.
+
+    Args:
+        task, config: dimensions and sizes.
+        state: what `LearnerWorker.state` gave.
+        source: named in errors.
+
+    Raises:
+        CheckpointError: a weight is missing, unexpected or of another shape; names it.
+    """
+    agent = build_agent(task, config)
+    weights = {name.removeprefix("agent."): value for name, value in state.items() if name.startswith("agent.")}
+    check_weights(agent, weights, source)
+    agent.load_state_dict(weights)
+    return agent.eval()
+
+
+def check_weights(agent: TrajectoryAgent, weights: Weights, source: str) -> None:
+    """Compares names and shapes with an agent's own.
+
+    Raises:
+        CheckpointError: naming the first that differs.
+    """
+    own = agent.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{source}: weight {name} is missing")
+        if name not in own:
+            raise CheckpointError(f"{source}: weight {name} is unexpected")
+        if own[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{source}: weight {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+            )
 
 
 class LearnerWorker:

@@ -34,7 +34,10 @@ class LocalWorkers:
     ) -> None:
         self.log = EpisodeLog.open(run_dir / "replay")
         self.replay = ReplayBuffer(
-            offline, context_length=config.model.context_length, discount=config.discount, log=self.log
+            offline,
+            context_length=config.model.context_length,
+            max_episode_steps=task.max_episode_steps,
+            log=self.log,
         )
         self._make_learner = lambda: LearnerWorker(task, config, statistics, self.replay)
         self.learners = self._make_learner()

@@ -4,7 +4,7 @@ Every protocol has an in-process implementation and one over Ray actors; the loo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,51 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from system.data.sampling import ReplayStats, SampleRequest
 from system.types import Episode, SegmentBatch, TransitionBatch
 
 Weights = Mapping[str, torch.Tensor]
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class ReplayStats:
-    """Counters of a replay.
-
-    Attributes:
-        offline_episodes, offline_transitions: the immutable part (training split).
-        online_episodes, online_transitions: acknowledged so far.
-        duplicates: episodes that were sent again and not stored twice.
-    """
-
-    offline_episodes: int
-    offline_transitions: int
-    online_episodes: int
-    online_transitions: int
-    duplicates: int
-
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """A batch to draw; the same request over the same data always gives the same batch.
-
-    Attributes:
-        batch_size: rows of the whole batch, over all learners.
-        seed: of the draw.
-        offline_fraction: exactly round(fraction · batch_size) rows come from offline data
-            (all of them while there are no online episodes).
-        visible_episodes: only the first this many online episodes are drawn from; None for all.
-        shard: (rank, number of learners): the rows of the whole batch that are returned, a contiguous
-            equal share; batch_size must be divisible by the number of learners.
-        weighting: `uniform` over online segments, or `return`: episodes in proportion to their rank by
-            return.
-    """
-
-    batch_size: int
-    seed: int
-    offline_fraction: float = 1.0
-    visible_episodes: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    weighting: str = "uniform"
 
 
 class Replay(Protocol):
@@ -165,7 +125,7 @@ class Rollouts(Protocol):
         ...
 
     def collect(self, *, wait: bool) -> list[RolloutResult]:
-        """Finished rounds; with `wait`, at least one of those pending (in process: plays it now)."""
+        """Finished rounds; with `wait`, pending ones get up to a second to finish (in process: plays one now)."""
         ...
 
     def num_pending(self) -> int:
@@ -209,19 +169,6 @@ class Workers(Protocol):
         ...
 
 
-@dataclass
-class Faults:
-    """Counts of what a run survived; part of the summary and of every checkpoint."""
-
-    rollout_worker_lost: int = 0
-    replay_lost: int = 0
-    learner_lost: int = 0
-    driver_resumed: int = 0
-    checkpoint_corrupt: int = 0
-    episode_dropped: int = 0
-    collapse_rollback: int = 0
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A file for the tracker: a figure, table or JSON document."""
@@ -232,6 +179,14 @@ class Artifact:
 
 class Tracker(Protocol):
     """Where progress and results go; never raises and never blocks training."""
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        """How far a stage is, for a person who waits."""
+        ...
+
+    def note(self, message: str) -> None:
+        """One line that a person should see: resumed, rolled back, worker lost."""
+        ...
 
     def log_parameters(self, parameters: Mapping[str, object]) -> None: ...
 
@@ -246,17 +201,3 @@ class Tracker(Protocol):
         ...
 
     def close(self, status: str = "FINISHED") -> None: ...
-
-
-@dataclass
-class Progress:
-    """Counters of a run, saved with every checkpoint."""
-
-    stage: str = "offline"
-    pretrain_steps: int = 0
-    online_update_steps: int = 0
-    env_steps: int = 0
-    episodes: int = 0
-    visible_episodes: int = 0
-    weights_version: int = 0
-    next_sequence: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,167 @@
+"""The replay: immutable offline episodes and a growing, durable set of online ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from system.data.episode_log import EpisodeLog
+from system.data.episodes import EpisodeStore, gather_segments, gather_transitions
+from system.data.growing_store import GrowingStore
+from system.data.sampling import ReplayStats, SampleRequest
+from system.data.statistics import target_return_table
+from system.types import Episode, SegmentBatch, TransitionBatch
+
+Steps = tuple[Int64[np.ndarray, "R"], Int64[np.ndarray, "R"]]
+
+
+class ReplayBuffer:
+    """Draws batches with an exact split between offline and online rows.
+
+    Args:
+        offline: the training split.
+        context_length: T of the segments.
+        log: where online episodes are made durable; None keeps them in memory only.
+        max_episode_steps: length of the target-return table.
+    """
+
+    def __init__(
+        self, offline: EpisodeStore, *, context_length: int, max_episode_steps: int, log: EpisodeLog | None = None
+    ) -> None:
+        self.offline = offline
+        self.context_length = context_length
+        self.log = log
+        self.online = GrowingStore(offline.observation_dim, offline.action_dim, offline.discount)
+        self._keys: set[object] = set()
+        self._duplicates = 0
+        self._offline_table = target_return_table(offline, max_episode_steps)
+        self._tables: list[Float32[np.ndarray, "steps"]] = []
+        if log is not None:
+            self._insert(log.episodes)
+
+    def add_episodes(self, episodes: Sequence[Episode]) -> int:
+        """Stores episodes durably before returning; returns how many were new (idempotent by key)."""
+        if self.log is not None:
+            new = self.log.append(episodes)
+        else:
+            new = list({each.key: each for each in episodes if each.key not in self._keys}.values())
+            self._keys.update(each.key for each in new)
+        self._insert(new)
+        self._duplicates += len(episodes) - len(new)
+        return len(new)
+
+    def sample_segments(self, request: SampleRequest) -> SegmentBatch:
+        """Windows that end at the drawn steps."""
+        parts = [
+            gather_segments(store, episode, step, self.context_length)
+            for store, (episode, step) in self._draw(request)
+        ]
+        return _join_segments(parts)
+
+    def sample_transitions(self, request: SampleRequest) -> TransitionBatch:
+        """The drawn steps."""
+        parts = [gather_transitions(store, episode, step) for store, (episode, step) in self._draw(request)]
+        return _join_transitions(parts)
+
+    def target_returns(self, visible_episodes: int | None) -> Float32[np.ndarray, "steps"]:
+        """The best return-to-go seen at each step, over offline and visible complete online episodes."""
+        visible = self._visible(visible_episodes)
+        return (self._tables[visible - 1] if visible else self._offline_table).copy()
+
+    def stats(self) -> ReplayStats:
+        """Counters."""
+        return ReplayStats(
+            offline_episodes=self.offline.num_episodes,
+            offline_transitions=self.offline.num_steps,
+            online_episodes=self.online.num_episodes,
+            online_transitions=self.online.num_steps,
+            duplicates=self._duplicates,
+            quarantined=0 if self.log is None else len(self.log.quarantined),
+        )
+
+    def _insert(self, episodes: Sequence[Episode]) -> None:
+        for episode in episodes:
+            self.online.append([episode])
+            table = self._tables[-1] if self._tables else self._offline_table
+            self._tables.append(self._raise_table(table))
+
+    def _raise_table(self, table: Float32[np.ndarray, "steps"]) -> Float32[np.ndarray, "steps"]:
+        """The table with the newest online episode taken in; the same array where nothing rises."""
+        index = self.online.num_episodes - 1
+        newest = self.online.view(index + 1)
+        if not newest.complete[index]:
+            return table
+        returns = newest.returns_to_go[newest.step_offsets[index] :][: len(table)]
+        if (returns <= table[: len(returns)]).all():
+            return table
+        raised = table.copy()
+        np.maximum(raised[: len(returns)], returns, out=raised[: len(returns)])
+        return raised
+
+    def _visible(self, visible_episodes: int | None) -> int:
+        count = self.online.num_episodes
+        return count if visible_episodes is None else min(visible_episodes, count)
+
+    def _draw(self, request: SampleRequest) -> list[tuple[EpisodeStore, Steps]]:
+        """(store, (episodes, steps)) of this shard's offline rows, then of its online ones.
+
+        Every shard has its equal share of both kinds, give or take one row, and the shards together are the
+        whole batch.
+        """
+        generator = np.random.default_rng(request.seed)
+        online = self.online.view(self._visible(request.visible_episodes))
+        num_offline = request.batch_size
+        if online.num_episodes:
+            num_offline = round(request.offline_fraction * request.batch_size)
+        drawn = [
+            (self.offline, _draw_uniform(self.offline, num_offline, generator)),
+            (online, _draw_online(online, request.batch_size - num_offline, request.weighting, generator)),
+        ]
+        rows = generator.permutation(request.batch_size)
+        rank, world = request.shard
+        share = request.batch_size // world
+        chosen = np.sort(rows[rank * share : (rank + 1) * share])
+        own = (chosen[chosen < num_offline], chosen[chosen >= num_offline] - num_offline)
+        return [
+            (store, (episode[part], step[part]))
+            for (store, (episode, step)), part in zip(drawn, own, strict=True)
+            if len(part)
+        ]
+
+
+def _draw_uniform(store: EpisodeStore, count: int, generator: np.random.Generator) -> Steps:
+    """Steps of the store, each with the same probability."""
+    rows = generator.integers(max(1, store.num_steps), size=count)
+    episode = np.searchsorted(store.step_offsets, rows, side="right") - 1
+    return episode, rows - store.step_offsets[episode]
+
+
+def _draw_online(store: EpisodeStore, count: int, weighting: str, generator: np.random.Generator) -> Steps:
+    if weighting == "uniform" or not store.complete.any():
+        return _draw_uniform(store, count, generator)
+    complete = np.flatnonzero(store.complete)
+    ranks = np.empty(len(complete))
+    ranks[np.argsort(store.episode_returns[complete], kind="stable")] = np.arange(1, len(complete) + 1)
+    episode = generator.choice(complete, size=count, p=ranks / ranks.sum())
+    return episode, (generator.random(count) * store.lengths[episode]).astype(np.int64)
+
+
+def _join_segments(parts: list[SegmentBatch]) -> SegmentBatch:
+    return SegmentBatch(
+        observations=np.concatenate([part.observations for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        rewards=np.concatenate([part.rewards for part in parts]),
+        returns_to_go=np.concatenate([part.returns_to_go for part in parts]),
+        valid=np.concatenate([part.valid for part in parts]),
+        returns_valid=np.concatenate([part.returns_valid for part in parts]),
+    )
+
+
+def _join_transitions(parts: list[TransitionBatch]) -> TransitionBatch:
+    return TransitionBatch(
+        observations=np.concatenate([part.observations for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        rewards=np.concatenate([part.rewards for part in parts]),
+        next_observations=np.concatenate([part.next_observations for part in parts]),
+        terminated=np.concatenate([part.terminated for part in parts]),
+    )

@@ -1,0 +1,161 @@
+"""Measuring policies: whole episodes on given seeds, at the target-return ratio that suits each best.
+
+Every purpose has episodes of its own, so that what was chosen on some is reported on others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from system.algorithms.agent import TrajectoryAgent
+from system.config import PlannerConfig, RunConfig
+from system.envs.vector import EnvironmentBatch
+from system.evaluation.history import History
+from system.evaluation.policies import Decision, Policy, make_policy
+from system.evaluation.rollouts import play_episodes
+from system.seeding import derive_seed, torch_generator
+
+REPORT_SEEDS = 10_000
+SELECTION_SEEDS = 20_000
+SCHEDULE_SEEDS = 30_000
+LATENCY_SEED = 40_000
+
+RETURN_CONDITIONED = ("rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q")
+LATENCY_DECISIONS = 40
+LATENCY_WARMUP = 5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one policy did on some seeds.
+
+    Attributes:
+        policy: its name.
+        target_return_ratio: what it asked for; None if it asks for nothing.
+        seeds: of the episodes, those lost to environment errors left out.
+        returns: undiscounted, of each of these seeds.
+        lengths: in env steps.
+        decision_seconds: of decisions for a single environment.
+    """
+
+    policy: str
+    target_return_ratio: float | None
+    seeds: list[int]
+    returns: list[float]
+    lengths: list[int]
+    decision_seconds: list[float]
+
+
+class Measurer:
+    """Plays policies of one agent in one batch of environments.
+
+    Args:
+        agent: in evaluation mode.
+        config: the run's configuration.
+        before_decision: called before every decision; may raise to stop.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: RunConfig, before_decision: Callable[[], None]) -> None:
+        self.agent = agent
+        self.config = config
+        self.before_decision = before_decision
+        evaluation = config.evaluation
+        name, limit = agent.task.environment_id, evaluation.max_episode_steps
+        self.environments = EnvironmentBatch(name, evaluation.num_environments, max_episode_steps=limit)
+        self.single = EnvironmentBatch(name, 1, max_episode_steps=LATENCY_DECISIONS)
+
+    def measure(self, policy: str, ratio: float | None, first_seed: int, num_episodes: int) -> Measurement:
+        """Plays episodes with the seeds first_seed, first_seed + 1, …; the same seeds for every policy.
+
+        Args:
+            policy: a name of `system.evaluation.policies.POLICIES`.
+            ratio: target-return ratio; None keeps the configured one.
+            first_seed: of the resets; the policy's own randomness derives from it too.
+            num_episodes: at least 1.
+        """
+        seeds = list(range(first_seed, first_seed + num_episodes))
+        play = play_episodes(
+            self._policy(policy, ratio),
+            self.environments,
+            seeds,
+            history_length=self.config.model.context_length,
+            generator=self._generator(policy, first_seed),
+        )
+        return Measurement(
+            policy=policy,
+            target_return_ratio=ratio if policy in RETURN_CONDITIONED else None,
+            seeds=[seeds[played.position] for played in play.episodes],
+            returns=[played.episode.episode_return for played in play.episodes],
+            lengths=[played.episode.num_steps for played in play.episodes],
+            decision_seconds=[],
+        )
+
+    def choose_ratio(self, policy: str) -> tuple[float, dict[float, float]]:
+        """The ratio with the highest mean return on the selection episodes, and the whole curve.
+
+        Args:
+            policy: one of `RETURN_CONDITIONED`.
+        """
+        evaluation = self.config.evaluation
+        curve: dict[float, float] = {}
+        for ratio in evaluation.target_return_ratios:
+            played = self.measure(policy, ratio, SELECTION_SEEDS, evaluation.selection_episodes)
+            curve[ratio] = float(np.mean(played.returns))
+        return max(curve, key=lambda ratio: curve[ratio]), curve
+
+    def report(self, policy: str, ratio: float | None) -> Measurement:
+        """The figure that is reported, with decision times."""
+        measured = self.measure(policy, ratio, REPORT_SEEDS, self.config.evaluation.episodes)
+        play = play_episodes(
+            self._policy(policy, ratio),
+            self.single,
+            [LATENCY_SEED],
+            history_length=self.config.model.context_length,
+            generator=self._generator(policy, LATENCY_SEED),
+        )
+        timed = play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
+        return replace(measured, decision_seconds=timed)
+
+    def close(self) -> None:
+        """Frees the environments."""
+        self.environments.close()
+        self.single.close()
+
+    def _policy(self, name: str, ratio: float | None) -> Policy:
+        planner: PlannerConfig = self.config.planner
+        if ratio is not None:
+            planner = replace(planner, target_return_ratio=ratio)
+        return WatchedPolicy(make_policy(name, self.agent, self.config, planner), self.before_decision)
+
+    def _generator(self, policy: str, first_seed: int) -> torch.Generator:
+        return torch_generator(
+            derive_seed(self.config.seed, "evaluation"), policy, first_seed, device=self.agent.target_returns.device
+        )
+
+
+@dataclass
+class WatchedPolicy:
+    """A policy that lets its owner stop it between decisions.
+
+    Attributes:
+        policy: decides.
+        before_decision: called first; may raise.
+    """
+
+    policy: Policy
+    before_decision: Callable[[], None]
+
+    def act(self, history: History, rows: np.ndarray, generator: torch.Generator) -> Decision:
+        """Asks first, then decides."""
+        self.before_decision()
+        return self.policy.act(history, rows, generator)
+
+
+def decision_quantiles(seconds: Sequence[float]) -> tuple[float | None, float | None]:
+    """p50 and p99 in milliseconds; None where nothing was timed."""
+    if not seconds:
+        return None, None
+    p50, p99 = np.percentile(np.asarray(seconds) * 1e3, [50, 99])
+    return float(p50), float(p99)

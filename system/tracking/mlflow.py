@@ -1,0 +1,270 @@
+"""MLflow, fed from the run's event log by a thread of its own.
+
+The thread reads events from where it stopped, sends them in batches, and only then remembers the new
+position. While the server is away the position stays, training goes on, and nothing is lost: what could
+not be sent is sent once the server answers, or when the run is started again.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from system.tracking.event_log import read_events
+from system.training.protocols import Artifact
+
+STATE_FILE = "mlflow.json"
+EVENTS_PER_BATCH = 500
+METRICS_PER_CALL, PARAMETERS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
+SECONDS_BETWEEN_BATCHES = 2.0
+LONGEST_WAIT_SECONDS = 30.0
+CLOSE_SECONDS = 60.0
+SYSTEM_METRICS_SECONDS = 10
+
+
+class MLflowTracker:
+    """Uploads the event log; its own log methods do nothing, for the events are in the file.
+
+    Args:
+        event_log: the file that is uploaded.
+        tracking_uri: of the server or store.
+        experiment: created if it is not there.
+        run_name: of a new run.
+        report: is told, once, that the server is away, and what is left unsent in the end.
+        connect: makes the client; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        event_log: Path,
+        *,
+        tracking_uri: str,
+        experiment: str,
+        run_name: str,
+        report: Callable[[str], None],
+        connect: Callable[[str], Any] | None = None,
+    ) -> None:
+        self.event_log = event_log
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.run_name = run_name
+        self.report = report
+        self._connect = connect or connect_client
+        self._state_file = event_log.parent / STATE_FILE
+        self._state: dict[str, Any] = self._read_state()
+        self._client: Any = None
+        self._monitor: Any = None
+        self._away = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        """Not sent."""
+
+    def note(self, message: str) -> None:
+        """In the event log."""
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """In the event log."""
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """In the event log."""
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        """In the event log."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """In the event log."""
+
+    def state(self) -> dict[str, str]:
+        """The MLflow run, once it exists; a resumed run finds it in its own directory."""
+        return {"mlflow_run_id": self._state["run_id"]} if "run_id" in self._state else {}
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Sends the rest, for a bounded time."""
+        self._closing.set()
+        self._thread.join(CLOSE_SECONDS)
+        if self._monitor is not None:
+            self._monitor.finish()
+        if self._pending():
+            self.report(f"MLflow at {self.tracking_uri} has not got everything; the rest is in {self.event_log}")
+
+    def _work(self) -> None:
+        wait = SECONDS_BETWEEN_BATCHES
+        while True:
+            closing = self._closing.is_set()
+            try:
+                more = self._send_batch()
+                wait, self._away = SECONDS_BETWEEN_BATCHES, False
+            except Exception as error:  # noqa: BLE001 (whatever a server or store does, training goes on)
+                more, wait = False, min(2 * wait, LONGEST_WAIT_SECONDS)
+                self._tell_away(error)
+                if closing:
+                    return
+            if closing and not more:
+                return
+            if not more:
+                self._closing.wait(wait)
+
+    def _send_batch(self) -> bool:
+        """Sends the next events; True if there may be more."""
+        # A batch that was cut off half-way is read again to the same end, so that its calls are the same.
+        start, end = int(self._state.get("calls_done", 0)), self._state.get("batch_end")
+        position = int(self._state.get("offset", 0))
+        events, offset = read_events(self.event_log, position, EVENTS_PER_BATCH, end=end)
+        if not events:
+            return False
+        self._ensure_run()
+        for number, call in enumerate(upload_calls(events, self._state["run_id"])):
+            if number >= start:
+                call(self._client)
+                self._remember(calls_done=number + 1, batch_end=offset)
+        self._remember(offset=offset, calls_done=0, batch_end=None)
+        return len(events) == EVENTS_PER_BATCH
+
+    def _ensure_run(self) -> None:
+        if self._client is not None and "run_id" in self._state:
+            return
+        self._client = self._client or self._connect(self.tracking_uri)
+        if "run_id" in self._state:
+            self._client.update_run(self._state["run_id"], status="RUNNING")
+        else:
+            self._create_run()
+        self._monitor = start_system_metrics(self._state["run_id"], self.tracking_uri)
+
+    def _create_run(self) -> None:
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None:
+            experiment_id = self._client.create_experiment(self.experiment, artifact_location(self.tracking_uri))
+        else:
+            experiment_id = found.experiment_id
+        run = self._client.create_run(experiment_id, run_name=self.run_name)
+        self._remember(run_id=run.info.run_id)
+
+    def _remember(self, **values: object) -> None:
+        self._state = {**self._state, **values, "tracking_uri": self.tracking_uri}
+        aside = self._state_file.with_suffix(".partial")
+        aside.write_text(json.dumps(self._state))
+        os.replace(aside, self._state_file)
+
+    def _read_state(self) -> dict[str, Any]:
+        """Where an earlier process stopped, if it sent to the same place."""
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return state if state.get("tracking_uri") == self.tracking_uri else {}
+
+    def _pending(self) -> bool:
+        return bool(read_events(self.event_log, int(self._state.get("offset", 0)), 1)[0])
+
+    def _tell_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            self.report(f"MLflow at {self.tracking_uri} does not answer ({type(error).__name__}); the run goes on")
+
+
+def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Callable[[Any], None]]:
+    """The calls that send some events, always the same ones for the same events.
+
+    Args:
+        events: as read from the event log.
+        run_id: of the MLflow run.
+
+    Returns:
+        Functions of the client, in order; batches are as large as MLflow allows.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics, parameters, tags = [], [], []
+    calls: list[Callable[[Any], None]] = []
+    for event in events:
+        kind, milliseconds = event["kind"], int(1000 * event["time"])
+        if kind == "metrics":
+            metrics += [Metric(name, value, milliseconds, event["step"]) for name, value in event["values"].items()]
+        elif kind == "parameters":
+            parameters += [Param(name, value[:6000]) for name, value in event["values"].items()]
+        elif kind == "tags":
+            tags += [RunTag(name, str(value)) for name, value in event["values"].items()]
+    for name, items, size in (
+        ("params", parameters, PARAMETERS_PER_CALL),
+        ("tags", tags, TAGS_PER_CALL),
+        ("metrics", metrics, METRICS_PER_CALL),
+    ):
+        for start in range(0, len(items), size):
+            calls.append(_batch_call(run_id, name, items[start : start + size]))
+    for event in events:
+        if event["kind"] == "artifact" and Path(event["path"]).is_file():
+            calls.append(_artifact_call(run_id, event["path"], event["folder"]))
+        elif event["kind"] == "status":
+            calls.append(_status_call(run_id, event["status"]))
+    return calls
+
+
+def _batch_call(run_id: str, name: str, items: list[Any]) -> Callable[[Any], None]:
+    return lambda client: client.log_batch(run_id, **{name: items})
+
+
+def _artifact_call(run_id: str, path: str, folder: str) -> Callable[[Any], None]:
+    return lambda client: client.log_artifact(run_id, path, folder or None)
+
+
+def _status_call(run_id: str, status: str) -> Callable[[Any], None]:
+    return lambda client: client.set_terminated(run_id, status)
+
+
+def connect_client(tracking_uri: str) -> Any:
+    """An MLflow client; the schema of a SQLite store is made under a lock, by one process at a time."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    with _schema_lock(tracking_uri):
+        client = MlflowClient(tracking_uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def start_system_metrics(run_id: str, tracking_uri: str) -> Any:
+    """MLflow's own monitor of processor, memory and GPU; None where it can't run."""
+    try:
+        import mlflow
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        mlflow.set_tracking_uri(tracking_uri)
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=SYSTEM_METRICS_SECONDS, samples_before_logging=3)
+        monitor.start()
+    except Exception:  # noqa: BLE001 (a convenience: a run without it is complete)
+        return None
+    return monitor
+
+
+def artifact_location(tracking_uri: str) -> str | None:
+    """Artefacts of a SQLite store lie beside it; servers decide for themselves."""
+    store = _sqlite_file(tracking_uri)
+    return None if store is None else (store.parent / "mlflow-artifacts").as_uri()
+
+
+@contextlib.contextmanager
+def _schema_lock(tracking_uri: str) -> Iterator[None]:
+    store = _sqlite_file(tracking_uri)
+    if store is None:
+        yield
+        return
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with store.with_suffix(".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    prefix = "sqlite:///"
+    return Path(tracking_uri[len(prefix) :]).resolve() if tracking_uri.startswith(prefix) else None

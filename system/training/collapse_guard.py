@@ -1,0 +1,56 @@
+"""Scheduled evaluations of the online stage, and the way back when the policy has collapsed.
+
+The offline policy is measured on the schedule's own seeds before the first online round. Later, when the
+upper end of the planner's interval falls under the lower end of that one, the learners take over the
+weights of the best scheduled evaluation so far.
+"""
+
+import numpy as np
+
+from system.evaluation.measurement import SCHEDULE_SEEDS
+from system.evaluation.policies import planner_policy_name
+from system.evaluation.statistics import bootstrap_interval
+from system.training.experiment import Experiment
+
+
+class CollapseGuard:
+    """Evaluates the planner every `evaluate_every_env_steps` and keeps the best weights.
+
+    Args:
+        run: what is evaluated; results go to its progress.
+    """
+
+    def __init__(self, run: Experiment) -> None:
+        self.run = run
+
+    def evaluate_if_due(self) -> None:
+        """Measures the planner, if it is time; keeps the best weights and rolls back from a collapse."""
+        progress, online = self.run.progress, self.run.config.online
+        if progress.env_steps < progress.next_evaluation_env_steps:
+            return
+        entry = self._measure()
+        progress.schedule.append(entry)
+        every = online.evaluate_every_env_steps
+        progress.next_evaluation_env_steps = (progress.env_steps // every + 1) * every
+        self.run.tracker.log_metrics(
+            {"schedule/return_mean": entry["mean"], "schedule/return_low": entry["low"], "schedule/return_high": entry["high"]},
+            step=progress.env_steps,
+        )
+        if progress.best_score is None or entry["mean"] > progress.best_score:
+            progress.best_score = entry["mean"]
+            self.run.save_best()
+        elif online.collapse_guard and entry["high"] < progress.schedule[0]["low"]:
+            self.run.roll_back()
+
+    def _measure(self) -> dict[str, float]:
+        run = self.run
+        policy = planner_policy_name(run.config.planner)
+        episodes = run.config.evaluation.schedule_episodes
+        played = run.measurer().measure(policy, run.progress.target_return_ratio, SCHEDULE_SEEDS, episodes)
+        low, high = bootstrap_interval(np.asarray(played.returns))
+        return {
+            "env_steps": float(run.progress.env_steps),
+            "mean": float(np.mean(played.returns)),
+            "low": low,
+            "high": high,
+        }

@@ -1,0 +1,276 @@
+"""A run at work: its workers, its counters, and what keeps them from being lost."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from system.algorithms.agent import TrajectoryAgent
+from system.config import RunConfig
+from system.config_io import to_dict
+from system.errors import Interrupted, SystemFailure, WorkerLost
+from system.evaluation.measurement import Measurer
+from system.training.checkpoint import CheckpointContent, load_checkpoint
+from system.training.checkpoint_writer import CheckpointWriter
+from system.training.interruption import Interruption
+from system.training.learner_worker import build_agent, load_agent
+from system.training.metric_window import MetricWindow
+from system.training.preparation import PreparedData
+from system.training.progress import Faults, Progress, Stage
+from system.training.protocols import RolloutResult, Rollouts, Tracker, UpdateRequest, Workers
+from system.training.run_directory import RunDirectory
+
+
+class Experiment:
+    """What the stages of a run share.
+
+    Args:
+        config: resolved.
+        data: prepared.
+        run_dir: owned by this process.
+        tracker: where progress goes.
+        workers: local or over Ray.
+        interruption: entered by the caller.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: PreparedData,
+        run_dir: RunDirectory,
+        tracker: Tracker,
+        workers: Workers,
+        interruption: Interruption,
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.run_dir = run_dir
+        self.tracker = tracker
+        self.workers = workers
+        self.interruption = interruption
+        self.progress = Progress()
+        self.faults = Faults(episode_dropped=data.num_dropped)
+        self.writer = CheckpointWriter(run_dir.checkpoints, synchronous=config.deterministic)
+        self.window = MetricWindow(config.tracking.every_update_steps)
+        self._agent: TrajectoryAgent | None = None
+        self._measurer: Measurer | None = None
+        self._agent_version = -1
+        self._broadcast_version = -1
+        self._last_save = self._stage_clock = time.monotonic()
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """The rollout workers."""
+        return self.workers.rollouts
+
+    def update(
+        self,
+        stage: Stage,
+        first_step: int,
+        num_steps: int,
+        *,
+        offline_fraction: float = 1.0,
+        visible_episodes: int | None = None,
+    ) -> bool:
+        """Asks the learners for updates; False if a learner was lost and the run went back to a checkpoint.
+
+        Args:
+            stage: `offline` or `online`.
+            first_step: update step within the stage.
+            num_steps: at least 1.
+            offline_fraction, visible_episodes: as in `SampleRequest`.
+        """
+        request = UpdateRequest(stage, first_step, num_steps, offline_fraction, visible_episodes)
+        try:
+            metrics = self.workers.learners.update(request)
+        except WorkerLost as loss:
+            if loss.role != "learner":
+                raise
+            self._recover_learners(loss)
+            return False
+        self.progress.weights_version += num_steps
+        for step, values in self.window.add(metrics, first_step + num_steps, num_steps):
+            self.tracker.log_metrics({f"{stage}/{name}": value for name, value in values.items()}, step=step)
+        return True
+
+    def broadcast_weights(self) -> None:
+        """Gives the rollout workers the newest weights, if they have others."""
+        if self._broadcast_version != self.progress.weights_version:
+            self.rollouts.set_weights(self.workers.learners.weights(), self.progress.weights_version)
+            self._broadcast_version = self.progress.weights_version
+
+    def account_rollout(self, result: RolloutResult, *, exact: bool) -> None:
+        """Counts a finished round.
+
+        Args:
+            result: of the round; its episodes are in the replay.
+            exact: count the round alone, so that a repeated run counts the same; otherwise the replay's
+                own counters are taken over, which know of rounds whose worker was lost after sending them.
+        """
+        progress = self.progress
+        if exact:
+            progress.env_steps += sum(result.lengths)
+            progress.episodes += len(result.returns)
+        else:
+            self.take_replay_counters()
+        progress.remember_episodes(result.returns, result.first_utilities)
+        self.faults.episode_dropped += result.num_dropped
+        self._count_losses()
+        metrics = {
+            "rollout/return_mean": _mean(result.returns),
+            "rollout/length_mean": _mean(result.lengths),
+            "rollout/decision_seconds": _mean(result.decision_seconds),
+            "rollout/policy_lag_updates": float(progress.weights_version - result.version),
+            "rollout/episodes": float(progress.episodes),
+        }
+        self.tracker.log_metrics(metrics, step=progress.env_steps)
+
+    def take_replay_counters(self) -> None:
+        """Makes the replay's counters those of the run."""
+        stats = self.workers.replay.stats()
+        self.progress.env_steps, self.progress.episodes = stats.online_transitions, stats.online_episodes
+
+    def measurer(self) -> Measurer:
+        """Plays the newest weights' policies; a signal stops it between two decisions."""
+        if self._measurer is None or self._agent is None:
+            self._agent = build_agent(self.data.task, self.config, self.data.statistics).eval()
+            self._measurer = Measurer(self._agent, self.config, self.stop_if_asked)
+        if self._agent_version != self.progress.weights_version:
+            self._agent.load_state_dict(dict(self.workers.learners.weights()))
+            self._agent_version = self.progress.weights_version
+        return self._measurer
+
+    def agent(self) -> TrajectoryAgent:
+        """The newest weights, in evaluation mode."""
+        return self.measurer().agent
+
+    def stop_if_asked(self) -> None:
+        """Writes a checkpoint and ends the run, if a signal came.
+
+        Raises:
+            Interrupted: it did.
+        """
+        if self.interruption.signal_number:
+            self.save()
+            self.writer.flush()
+            raise Interrupted(self.interruption.signal_number)
+
+    def enter_stage(self, stage: Stage) -> None:
+        """Goes on to the next stage and makes sure that it is remembered."""
+        self._clock_stage()
+        self.progress.stage = stage
+        self.save()
+        self.writer.flush()
+
+    def save_if_due(self) -> None:
+        """A chance to save: taken if the last one was long ago, and always in deterministic mode."""
+        due = time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
+        if due or self.config.deterministic:
+            self.save()
+
+    def save(self) -> str:
+        """Writes a checkpoint of everything the run needs to go on; returns its name."""
+        self._clock_stage()
+        self._count_losses()
+        self.progress.num_checkpoints += 1
+        name = f"{self.progress.num_checkpoints:06d}-{self.progress.stage}"
+        protected = {self.progress.best_checkpoint} if self.progress.best_checkpoint else set()
+        self.writer.write(name, self._content(), keep=self.config.checkpoint.keep, protect=protected)
+        self._last_save = time.monotonic()
+        return name
+
+    def save_best(self) -> None:
+        """Writes a checkpoint that is kept until a better one comes."""
+        self.progress.best_checkpoint = f"{self.progress.num_checkpoints + 1:06d}-{self.progress.stage}"
+        self.save()
+
+    def roll_back(self) -> None:
+        """Gives the learners the weights of the best scheduled evaluation; counters go on."""
+        self.writer.flush()
+        content = load_checkpoint(self.run_dir.checkpoints / str(self.progress.best_checkpoint))
+        self.workers.learners.load_state(content.tensors["learner"])
+        self.progress.weights_version += 1
+        self.faults.collapse_rollback += 1
+        self.tracker.note(
+            f"the policy collapsed at {self.progress.env_steps} env steps: "
+            f"back to the weights of checkpoint {self.progress.best_checkpoint}"
+        )
+
+    def restore(self, content: CheckpointContent) -> None:
+        """Goes on from a checkpoint of this run."""
+        self.workers.learners.load_state(content.tensors["learner"])
+        self.progress = Progress.from_dict(content.documents["progress"])
+        self.faults = Faults(**content.documents["faults"])
+        self.rollouts.seek(self.progress.next_sequence)
+        if not self.config.deterministic and self.config.rollout_workers and self.progress.stage == "online":
+            self.take_replay_counters()
+        self._forget_versions()
+
+    def start_from(self, path: Path, content: CheckpointContent) -> None:
+        """Takes over the learners' state of another run's checkpoint, and nothing else.
+
+        Raises:
+            CheckpointError: it is of another model or task.
+        """
+        state = content.tensors["learner"]
+        load_agent(self.data.task, self.config, state, str(path))
+        self.workers.learners.load_state(state)
+        self.progress.weights_version += 1
+
+    def close(self) -> None:
+        """Waits for the last checkpoint and frees the environments; the workers are their owner's."""
+        self.writer.close()
+        if self._measurer is not None:
+            self._measurer.close()
+
+    def _content(self) -> CheckpointContent:
+        documents: dict[str, Any] = {
+            "progress": self.progress.to_dict(),
+            "faults": asdict(self.faults),
+            "tracker": self.tracker.state(),
+            "config": to_dict(self.config),
+            "task": asdict(self.data.task),
+            "dataset": self.data.description,
+        }
+        return CheckpointContent(tensors={"learner": self.workers.learners.state()}, documents=documents)
+
+    def _recover_learners(self, loss: WorkerLost) -> None:
+        """New learners with the newest checkpoint's state; the rest of the run goes on where it can."""
+        self.faults.learner_lost += 1
+        self.writer.flush()
+        newest = self.run_dir.newest_checkpoint()
+        if newest is None:
+            raise SystemFailure(f"{loss}, and there is no checkpoint yet to go on from")
+        self.workers.restart_learners()
+        faults, version = self.faults, self.progress.weights_version
+        collected = self.progress
+        self.restore(newest.content)
+        self.faults = faults
+        if not self.config.deterministic:
+            learnt = self.progress
+            collected.pretrain_steps, collected.online_update_steps = learnt.pretrain_steps, learnt.online_update_steps
+            collected.weights_version = version + 1
+            self.progress = collected
+        self.run_dir.write_processes(self.workers.processes())
+        self.tracker.note(f"{loss}: went back to checkpoint {newest.path.name}")
+
+    def _forget_versions(self) -> None:
+        self._broadcast_version = self._agent_version = -1
+
+    def _count_losses(self) -> None:
+        losses = self.workers.take_losses()
+        for name, count in losses.items():
+            setattr(self.faults, name, getattr(self.faults, name) + count)
+        if losses:
+            self.run_dir.write_processes(self.workers.processes())
+            self.tracker.note("recovered from " + ", ".join(f"{name}: {count}" for name, count in losses.items()))
+
+    def _clock_stage(self) -> None:
+        now = time.monotonic()
+        seconds, stage = self.progress.stage_seconds, self.progress.stage
+        seconds[stage] = seconds.get(stage, 0.0) + now - self._stage_clock
+        self._stage_clock = now
+
+
+def _mean(values: list[Any]) -> float:
+    return float(sum(values)) / max(1, len(values))

@@ -1,0 +1,126 @@
+"""The online stage: rollout workers explore with the planner, learners go on learning, in bounded step.
+
+Rollouts and learners wait for each other only through the samples-per-insert limiter. In lock-step mode
+(`deterministic`, or no rollout workers) a round is: whole episodes, then every update they allow, then new
+weights. Otherwise workers always have a round to do while the learners update in small chunks.
+"""
+
+from collections.abc import Sequence
+
+from system.config import OnlineConfig
+from system.data.rate_limiter import SamplesPerInsertLimiter
+from system.training.collapse_guard import CollapseGuard
+from system.training.experiment import Experiment
+from system.training.protocols import RolloutResult
+
+LARGEST_CHUNK = 10
+
+
+def offline_fraction(config: OnlineConfig, env_steps: int) -> float:
+    """Share of offline rows in a batch, annealed linearly in env steps."""
+    done = min(1.0, env_steps / config.offline_fraction_anneal_env_steps)
+    return config.offline_fraction_start + done * (config.offline_fraction_end - config.offline_fraction_start)
+
+
+class OnlineStage:
+    """Collects and learns until the budget is spent.
+
+    Args:
+        run: what is worked with; all counters live in its progress.
+        guard: evaluates on a schedule and rolls back after a collapse.
+    """
+
+    def __init__(self, run: Experiment, guard: CollapseGuard) -> None:
+        self.run = run
+        self.guard = guard
+        self.config = run.config.online
+        self.lock_step = run.config.deterministic or run.config.rollout_workers == 0
+
+    def train(self) -> None:
+        """Works until the env-step or episode budget is spent and every allowed update is made.
+
+        Raises:
+            Interrupted: a signal came; a checkpoint was written first.
+        """
+        self._make_allowed_updates()  # those of a round that a stop cut in two
+        self.guard.evaluate_if_due()
+        while not self._budget_spent():
+            self._round() if self.lock_step else self._advance()
+            self.guard.evaluate_if_due()
+            self.run.save_if_due()
+        self._finish_pending()
+
+    def _round(self) -> None:
+        """Lock-step: newest weights, whole episodes, then every update they allow."""
+        self.run.broadcast_weights()
+        self.run.rollouts.submit(self._ratio())
+        while not (results := self.run.rollouts.collect(wait=True)):
+            self.run.stop_if_asked()
+        self._account(results)
+        self._make_allowed_updates()
+
+    def _advance(self) -> None:
+        """Asynchronous: keep the workers busy, take what is finished, learn a little."""
+        self.run.stop_if_asked()
+        self.run.broadcast_weights()
+        if self._limiter().can_insert():
+            self.run.rollouts.submit(self._ratio())
+        self._account(self.run.rollouts.collect(wait=False))
+        if not self._update():
+            self._account(self.run.rollouts.collect(wait=True))
+
+    def _finish_pending(self) -> None:
+        """Takes in what is still being played, and makes the updates it allows."""
+        while self.run.rollouts.num_pending():
+            self.run.stop_if_asked()
+            self._account(self.run.rollouts.collect(wait=True))
+        self._make_allowed_updates()
+
+    def _make_allowed_updates(self) -> None:
+        while self._update():
+            self.run.stop_if_asked()
+
+    def _update(self) -> bool:
+        """Makes the next chunk of updates; False if the limiter allows none."""
+        progress = self.run.progress
+        count = min(LARGEST_CHUNK, self._limiter().allowed_updates())
+        if count == 0:
+            return False
+        done = self.run.update(
+            "online",
+            progress.online_update_steps,
+            count,
+            offline_fraction=offline_fraction(self.config, progress.env_steps),
+            visible_episodes=progress.episodes if self.lock_step else None,
+        )
+        if done:
+            self.run.progress.online_update_steps += count
+        return True
+
+    def _account(self, results: Sequence[RolloutResult]) -> None:
+        """Counts finished rounds and shows them."""
+        progress = self.run.progress
+        for result in results:
+            self.run.account_rollout(result, exact=self.lock_step)
+        if results:
+            progress.next_sequence = self.run.rollouts.position()
+            self.run.tracker.progress("online", progress.env_steps, self.config.env_steps, "env steps")
+
+    def _budget_spent(self) -> bool:
+        progress, episodes = self.run.progress, self.config.episodes
+        return progress.env_steps >= self.config.env_steps or (episodes is not None and progress.episodes >= episodes)
+
+    def _limiter(self) -> SamplesPerInsertLimiter:
+        """The limiter at the run's own counters, which are all the state it has."""
+        progress = self.run.progress
+        return SamplesPerInsertLimiter(
+            updates_per_env_step=self.config.updates_per_env_step,
+            tolerance_env_steps=self.config.limiter_tolerance_steps,
+            warmup_env_steps=self.config.warmup_env_steps,
+            env_steps=progress.env_steps,
+            update_steps=progress.online_update_steps,
+        )
+
+    def _ratio(self) -> float:
+        chosen = self.run.progress.target_return_ratio
+        return self.run.config.planner.target_return_ratio if chosen is None else chosen

@@ -1,0 +1,78 @@
+"""How far a run is: counters and small results that every checkpoint holds."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+Stage = Literal["offline", "offline_evaluation", "online", "online_evaluation", "done"]
+STAGES: tuple[Stage, ...] = ("offline", "offline_evaluation", "online", "online_evaluation", "done")
+
+NUM_REMEMBERED_EPISODES = 2000
+
+
+@dataclass
+class Faults:
+    """Counts of what a run survived; part of the summary and of every checkpoint."""
+
+    rollout_worker_lost: int = 0
+    replay_lost: int = 0
+    learner_lost: int = 0
+    driver_resumed: int = 0
+    checkpoint_corrupt: int = 0
+    episode_dropped: int = 0
+    collapse_rollback: int = 0
+
+
+@dataclass
+class Progress:
+    """Counters of a run.
+
+    Attributes:
+        stage: the one that is being worked on.
+        pretrain_steps, online_update_steps: update steps made in the two training stages.
+        env_steps, episodes: collected online and acknowledged by the replay.
+        weights_version: how often the weights have changed; what acts is stamped with it.
+        next_sequence: next episode number of every rollout worker.
+        target_return_ratio: what exploration asks for; chosen on selection episodes.
+        stage_seconds: time spent in each stage, over all resumptions.
+        schedule: scheduled evaluations of the planner: {env_steps, mean, low, high}.
+        next_evaluation_env_steps: when the next of them is due.
+        best_score, best_checkpoint: of the best of them, to whose weights the guard returns.
+        evaluations: reported evaluations so far, as in the summary.
+        ratio_curves: mean return at each target-return ratio, by stage and policy.
+        num_checkpoints: saved so far; the newest one's number.
+        episode_returns, first_utilities: of the newest online episodes, and what was expected of them.
+    """
+
+    stage: Stage = "offline"
+    pretrain_steps: int = 0
+    online_update_steps: int = 0
+    env_steps: int = 0
+    episodes: int = 0
+    weights_version: int = 0
+    next_sequence: dict[str, int] = field(default_factory=dict)
+    target_return_ratio: float | None = None
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    schedule: list[dict[str, float]] = field(default_factory=list)
+    next_evaluation_env_steps: int = 0
+    best_score: float | None = None
+    best_checkpoint: str | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    ratio_curves: dict[str, dict[str, float]] = field(default_factory=dict)
+    num_checkpoints: int = 0
+    episode_returns: list[float] = field(default_factory=list)
+    first_utilities: list[float] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Restores what `to_dict` gave; unknown names are ignored."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+    def remember_episodes(self, returns: list[float], utilities: list[float]) -> None:
+        """Notes finished online episodes, the newest `NUM_REMEMBERED_EPISODES` of them."""
+        self.episode_returns = [*self.episode_returns, *returns][-NUM_REMEMBERED_EPISODES:]
+        self.first_utilities = [*self.first_utilities, *utilities][-NUM_REMEMBERED_EPISODES:]
