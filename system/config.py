@@ -34,7 +34,7 @@ class DatasetConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
-    width: int = setting(128, low=8, high=4096, doc="embedding width D")
+    width: int = setting(64, low=8, high=4096, doc="embedding width D")
     encoder_layers: int = setting(2, low=1, high=48)
     decoder_layers: int = setting(1, low=1, high=48)
     num_heads: int = setting(4, low=1, high=64)
@@ -50,7 +50,7 @@ class TrajectoryTrainingConfig:
     weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
     beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
     gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
-    task_mask_share: float = setting(0.3, low=0.0, high=1.0, doc="share of steps that use an inference mask")
+    task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
     entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
     online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
@@ -65,8 +65,8 @@ class CriticConfig:
     learning_rate: float = setting(3e-4, low=0.0, high=1.0)
     expectile: float = setting(0.7, low=0.5, high=0.999, doc="τ of the value loss")
     target_update_rate: float = setting(5e-3, low=0.0, high=1.0, doc="Polyak step of the target critics")
-    advantage_temperature: float = setting(3.0, low=0.0, doc="β of the reference actor's weights")
-    updates_per_step: int = setting(10, low=0, doc="critic updates per update step of the trajectory model")
+    advantage_temperature: float = setting(20.0, low=0.0, doc="β of the reference actor's weights")
+    updates_per_step: int = setting(5, low=0, doc="critic updates per update step of the trajectory model")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class PlannerConfig:
     )
     horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 is q_only, 0 no planning")
     td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3")
-    temperature: float = setting(1.0, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
+    temperature: float = setting(0.5, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
     utility_scale: Literal["raw", "standardized"] = setting(
         "standardized", doc="divide utilities by their standard deviation over the candidates first"
     )
-    num_candidates: int = setting(64, low=1, high=100_000, doc="N")
+    num_candidates: int = setting(32, low=1, high=100_000, doc="N")
     beam_width: int = setting(4, low=1, high=100_000, doc="W, for beam search")
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "argmax"] = setting(
@@ -98,8 +98,8 @@ class PretrainConfig:
 class OnlineConfig:
     env_steps: int = setting(5000, low=0, doc="budget of the online stage")
     episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
-    environments_per_worker: int = setting(4, low=1, high=4096)
-    episodes_per_round: int = setting(4, low=1, doc="episodes between weight updates of a lock-step round")
+    environments_per_worker: int = setting(8, low=1, high=4096)
+    episodes_per_round: int = setting(8, low=1, doc="episodes between weight updates of a lock-step round")
     updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")
     limiter_tolerance_steps: int = setting(2000, low=1, doc="how far inserts and updates may drift, in env steps")
     warmup_env_steps: int = setting(0, low=0, doc="collected before the first online update")
@@ -118,8 +118,8 @@ class EvaluationConfig:
     )
     episodes: int = setting(20, low=1, doc="episodes of each policy in a reported figure")
     schedule_episodes: int = setting(5, low=1, doc="episodes of the planner at each scheduled evaluation")
-    selection_episodes: int = setting(5, low=1, doc="episodes, of other seeds, on which the ratio is chosen")
-    target_return_ratios: tuple[float, ...] = setting((0.5, 0.8, 1.0), low=0.0, high=10.0)
+    selection_episodes: int = setting(4, low=1, doc="episodes, of other seeds, on which the ratio is chosen")
+    target_return_ratios: tuple[float, ...] = setting((0.6, 0.8, 1.0), low=0.0, high=10.0)
     num_environments: int = setting(20, low=1, high=4096, doc="environments stepped together")
     max_episode_steps: int | None = setting(None, low=1, doc="cut evaluation episodes (counted as truncated)")
 

@@ -1,6 +1,7 @@
 """`o2o collect`: a behaviour agent → Minari dataset."""
 
 import argparse
+from pathlib import Path
 
 from system.cli.options import add_config_options, add_work_options
 
@@ -12,5 +13,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Collects."""
-    raise NotImplementedError
+    """Collects, or goes on collecting, and writes the dataset."""
+    from system.distributed.environment import prepare_environment
+
+    prepare_environment(arguments.address)  # before the next line imports Ray
+    from system.cli.collecting import collect_dataset
+    from system.cli.options import resolve_run
+    from system.config import CollectConfig
+
+    config, path = resolve_run(arguments, CollectConfig)
+    return collect_dataset(config, Path(path), arguments)

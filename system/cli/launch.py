@@ -124,6 +124,9 @@ def _make_workers(
     """In this process, or over Ray where the configuration asks for actors."""
     if config.learners == 0 and config.rollout_workers == 0:
         return LocalWorkers(data.task, config, data.statistics, data.training, run_dir.path, epoch)
+    from system.distributed.environment import prepare_environment
+
+    prepare_environment(address)
     from system.distributed.workers import RayWorkers
 
     return RayWorkers(data.task, config, data.statistics, data.training, run_dir.path, epoch, address=address)

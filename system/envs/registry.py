@@ -67,3 +67,12 @@ def make_environment(environment_id: str, *, max_episode_steps: int | None = Non
     space = environment.observation_space
     single = gymnasium.spaces.Box(np.float32(-np.inf), np.float32(np.inf), space.shape, np.float32)
     return TransformObservation(environment, lambda observation: observation.astype(np.float32), single)
+
+
+def environment_specification(environment_id: str) -> str:
+    """Gymnasium's specification of a known environment, as JSON.
+
+    Raises:
+        ConfigError: the id is not known.
+    """
+    return str(gymnasium.spec(find_task(environment_id).environment_id).to_json())

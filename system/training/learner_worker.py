@@ -1,5 +1,9 @@
 """One learner: draws its share of each batch from the replay and updates an agent."""
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
 import torch
 
 from system.algorithms.agent import TrajectoryAgent
@@ -11,6 +15,9 @@ from system.errors import CheckpointError
 from system.seeding import derive_seed
 from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
+
+
+Drawn = TypeVar("Drawn")
 
 
 def resolve_device(config: RunConfig) -> torch.device:
@@ -109,10 +116,10 @@ class LearnerWorker:
         """
         self.agent.train()
         sums: dict[str, float] = {}
-        for step in range(request.first_step, request.first_step + request.num_steps):
-            metrics = self.learner.update(
-                self._segments(request, step), self._transitions(request, step), stage=request.stage, step=step
-            )
+        steps = range(request.first_step, request.first_step + request.num_steps)
+        batches = drawn_ahead(lambda step: (self._segments(request, step), self._transitions(request, step)), steps)
+        for step, (segments, transitions) in zip(steps, batches, strict=True):
+            metrics = self.learner.update(segments, transitions, stage=request.stage, step=step)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             if not all(map(_is_finite, sums.values())):
@@ -161,6 +168,23 @@ class LearnerWorker:
         """Asks for what the best online episodes reached, once they are better than the offline ones."""
         table = torch.from_numpy(self.replay.target_returns(visible_episodes).copy())
         self.agent.target_returns.copy_(torch.maximum(self.agent.target_returns, table.to(self.agent.target_returns)))
+
+
+def drawn_ahead(draw: Callable[[int], Drawn], steps: Sequence[int]) -> Iterator[Drawn]:
+    """draw(step) of every step, the next one already being drawn while the current one is worked on.
+
+    Args:
+        draw: called in order, in a thread of its own.
+        steps: arguments.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="replay") as executor:
+        following = None
+        for step in steps:
+            current, following = following, executor.submit(draw, step)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
 
 
 def _is_finite(value: float) -> bool:

@@ -37,10 +37,9 @@ class RolloutWorker:
         self.version = -1
 
     def set_weights(self, weights: Weights, version: int) -> None:
-        """Takes over a version of the weights; older ones than it has are ignored."""
-        if version > self.version:
-            self.agent.load_state_dict(dict(weights))
-            self.version = version
+        """Takes over a version of the weights."""
+        self.agent.load_state_dict(dict(weights))
+        self.version = version
 
     def collect(self, request: RolloutRequest) -> RolloutResult:
         """Plays the episodes of one request and hands them to the replay."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from system.config import RunConfig
+from system.config import CollectConfig, RunConfig
 from system.config_io import dump_yaml, first_difference, flatten, load_config, to_dict
 from system.errors import ConfigError, RunDirectoryInUse
 from system.training.checkpoint import FOLDER, FoundCheckpoint, newest_valid
@@ -32,7 +32,7 @@ class RunDirectory:
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, config: RunConfig, *, restart: bool) -> Iterator["RunDirectory"]:
+    def claim(cls, path: Path, config: RunConfig | CollectConfig, *, restart: bool) -> Iterator["RunDirectory"]:
         """Owns the directory until the context ends.
 
         Args:
@@ -98,12 +98,12 @@ class RunDirectory:
         """Writes processes.json: role → process id."""
         write_json(self.path / PROCESSES, dict(processes))
 
-    def _check_config(self, config: RunConfig) -> None:
+    def _check_config(self, config: RunConfig | CollectConfig) -> None:
         file = self.path / CONFIG
         if not file.exists():
             write_durably(file, dump_yaml(config).encode())
             return
-        before = load_config(RunConfig, str(file), (), presets=self.path)
+        before = load_config(type(config), str(file), (), presets=self.path)
         key = first_difference(before, config)
         if key is not None:
             was, now = flatten(to_dict(before)).get(key), flatten(to_dict(config)).get(key)

@@ -1,0 +1,26 @@
+"""Environment variables that Ray reads when it is imported; set before anything else of this package."""
+
+import os
+import secrets
+
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def prepare_environment(address: str | None) -> None:
+    """Quiet, and closed: a session started here takes calls only from who knows its token.
+
+    The token lives in this process and its children alone, so that none is left behind on disk to get in
+    the way of a cluster started by hand. What the user has set stays; a running cluster's mode is inherited.
+
+    Args:
+        address: of a running cluster, or None if one will be started.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address is None and not os.environ.get("RAY_AUTH_MODE"):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

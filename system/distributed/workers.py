@@ -1,0 +1,106 @@
+"""All workers of a run over Ray, behind the same protocol as those in one process."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from system.config import RunConfig
+from system.data.episodes import EpisodeStore
+from system.data.statistics import DatasetStatistics
+from system.distributed.cluster import cluster_session
+from system.distributed.learner_group import LearnerGroup
+from system.distributed.replay_service import start_replay_service
+from system.distributed.rollout_group import RolloutGroup
+from system.training.learner_worker import LearnerWorker
+from system.training.rollout_worker import LocalRollouts, RolloutWorker
+from system.types import TaskSpec
+
+
+class RayWorkers:
+    """Replay service, learner group and rollout group; what is configured with 0 works in this process.
+
+    Args:
+        task, config, statistics: what is trained on what.
+        offline: the training split; written to `run_dir/offline` for the replay to memory-map.
+        run_dir: the online log lies in `run_dir/replay`.
+        epoch: incarnation of this run's workers (0 in deterministic mode).
+        address: of a running cluster; None starts one for this run.
+
+    Raises:
+        ClusterLost: the cluster does not answer or is too small.
+    """
+
+    def __init__(
+        self,
+        task: TaskSpec,
+        config: RunConfig,
+        statistics: DatasetStatistics,
+        offline: EpisodeStore,
+        run_dir: Path,
+        epoch: int,
+        *,
+        address: str | None = None,
+    ) -> None:
+        self._arguments = (task, config, statistics)
+        folder = run_dir.resolve()
+        if not (folder / "offline").exists():
+            offline.save(folder / "offline")
+        with ExitStack() as stack:
+            stack.enter_context(cluster_session(address, num_cpus=config.learners + config.rollout_workers))
+            self.replay = start_replay_service(
+                folder / "offline", folder / "replay", config.model.context_length, task.max_episode_steps
+            )
+            self._generation = self.replay.identity()[1]
+            self.learners = self._make_learners()
+            self.rollouts: RolloutGroup | LocalRollouts
+            if config.rollout_workers:
+                self.rollouts = RolloutGroup(task, config, self.replay, epoch)
+            else:
+                worker = RolloutWorker(0, epoch, task, config, self.replay)
+                stack.callback(worker.close)
+                self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
+            self._session = stack.pop_all()
+
+    def take_losses(self) -> dict[str, int]:
+        """Losses survived since the last call; learners are counted by who loads their state again."""
+        losses = {}
+        generation = self.replay.identity()[1]
+        if generation > self._generation:
+            losses["replay_lost"] = generation - self._generation
+            self._generation = generation
+        if isinstance(self.rollouts, RolloutGroup) and self.rollouts.num_lost:
+            losses["rollout_worker_lost"] = self.rollouts.num_lost
+            self.rollouts.num_lost = 0
+        return losses
+
+    def processes(self) -> dict[str, int]:
+        """Role → process id."""
+        found = {"driver": os.getpid(), "replay": self.replay.identity()[0]}
+        if isinstance(self.learners, LearnerGroup):
+            found |= {f"learner-{rank}": process for rank, process in enumerate(self.learners.process_ids())}
+        if isinstance(self.rollouts, RolloutGroup):
+            found |= {
+                f"rollout_worker-{index}": process
+                for index, process in enumerate(self.rollouts.process_ids())
+                if process is not None
+            }
+        return found
+
+    def restart_learners(self) -> None:
+        """New learners; their state is the caller's to load."""
+        self.learners = self._make_learners()
+
+    def close(self) -> None:
+        """Ends the actors and, if this object started it, the Ray session."""
+        if isinstance(self.learners, LearnerGroup):
+            self.learners.close()
+        if isinstance(self.rollouts, RolloutGroup):
+            self.rollouts.close()
+        self.replay.close()
+        self._session.close()
+
+    def _make_learners(self) -> LearnerGroup | LearnerWorker:
+        task, config, statistics = self._arguments
+        if config.learners:
+            return LearnerGroup(task, config, statistics, self.replay)
+        return LearnerWorker(task, config, statistics, self.replay)
