@@ -58,8 +58,13 @@ class WorkerLost(SystemFailure):
 
     Attributes:
         role: `rollout_worker`, `replay` or `learner`.
+        message: how.
     """
 
     def __init__(self, role: str, message: str = ""):
-        super().__init__(f"{role} lost{': ' + message if message else ''}")
+        super().__init__(role, message)
         self.role = role
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.role} lost{': ' + self.message if self.message else ''}"

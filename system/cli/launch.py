@@ -59,7 +59,6 @@ def _work(
         epoch = 0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
         workers = stack.enter_context(closing(_make_workers(config, data, run_dir, arguments.address, epoch)))
         run = stack.enter_context(closing(Experiment(config, data, run_dir, tracker, workers, interruption)))
-        run_dir.write_processes(workers.processes())
         if found is None:
             _begin(run, start)
         else:

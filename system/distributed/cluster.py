@@ -1,12 +1,17 @@
 """A Ray session: one started for this process and ended with it, or one that is running already."""
 
 import logging
+import math
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
+from system.distributed.environment import cluster_address
 from system.errors import ClusterLost
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -19,8 +24,9 @@ def cluster_session(address: str | None, *, num_cpus: float) -> Iterator[None]:
     A session that the calling process has already is used and left alone.
 
     Args:
-        address: of a running cluster; None starts one on this machine (`system.distributed.environment`
-            says who may use it, and must have been asked before Ray was imported).
+        address: of a running cluster; None asks RAY_ADDRESS, and where that is not set starts one on this
+            machine (`system.distributed.environment` says who may use it, and must have been asked before
+            Ray was imported).
         num_cpus: that the actors will ask for; a local session has at least as many, as a logical count.
 
     Raises:
@@ -29,17 +35,7 @@ def cluster_session(address: str | None, *, num_cpus: float) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    options = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if address is None:
-        logical = max(float(os.cpu_count() or 1), num_cpus)
-        options |= {"num_cpus": int(-(-logical // 1)), "object_store_memory": OBJECT_STORE_BYTES, "num_gpus": None}
-    else:
-        options |= {"address": address}
-        del options["include_dashboard"]
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterLost(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+    _connect(cluster_address(address), num_cpus)
     try:
         available = ray.cluster_resources().get("CPU", 0.0)
         if available < num_cpus:
@@ -47,3 +43,28 @@ def cluster_session(address: str | None, *, num_cpus: float) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str | None, num_cpus: float) -> None:
+    """`ray.init`, quiet, and without the SIGTERM handler that it puts in place of the caller's."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "address": address}
+    if address is None:
+        # "local" always starts a session of its own; without an address Ray would look for a running one.
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": math.ceil(max(os.cpu_count() or 1, num_cpus)),
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterLost(f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,11 @@ QUIET = {
 }
 
 
+def cluster_address(address: str | None) -> str | None:
+    """Where the cluster is: as asked for, else RAY_ADDRESS (which a submitted job finds set), else None."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
 def prepare_environment(address: str | None) -> None:
     """Quiet, and closed: a session started here takes calls only from who knows its token.
 
@@ -21,6 +26,6 @@ def prepare_environment(address: str | None) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if address is None and not os.environ.get("RAY_AUTH_MODE"):
+    if cluster_address(address) is None and not os.environ.get("RAY_AUTH_MODE"):
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

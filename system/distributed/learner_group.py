@@ -1,22 +1,23 @@
 """Learners as Ray actors with equal weights: each takes its share of a batch, gradients are averaged."""
 
+import math
 import os
 import socket
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import torch
 import torch.distributed
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 from torch import nn
 
-from system import fault_points
 from system.algorithms.optimizer_state import keep_gradients
 from system.config import RunConfig
 from system.data.statistics import DatasetStatistics
-from system.errors import SystemFailure, WorkerLost
+from system.distributed.calls import answer, describe
+from system.errors import WorkerLost
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import Metrics, Replay, UpdateRequest, Weights
 from system.types import TaskSpec
@@ -55,17 +56,15 @@ class LearnerActor:
             probe.bind(("", 0))
             return f"tcp://{host}:{probe.getsockname()[1]}"
 
-    def join(self, address: str) -> None:
+    def join(self, address: str, backend: Literal["gloo", "nccl"]) -> None:
         """Joins the group; every member calls it, and it returns once all have."""
         rank, world = self.worker.shard
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(
             backend, init_method=address, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT
         )
 
     def update(self, request: UpdateRequest) -> Metrics:
         """Makes the updates on this member's share."""
-        fault_points.reach("learner.update")
         return self.worker.update(request)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -82,10 +81,17 @@ class LearnerActor:
 
 
 def average_over_group(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces every gradient by its mean over the group, in one all-reduce."""
+    """Replaces every gradient by its mean over the group, in one all-reduce.
+
+    Raises:
+        WorkerLost: a member is gone, which those left notice by the end of their connection.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(flat)
+    try:
+        torch.distributed.all_reduce(flat)
+    except RuntimeError as error:
+        raise WorkerLost("learner", str(error).splitlines()[0]) from None
     flat /= torch.distributed.get_world_size()
     offset = 0
     for gradient in gradients:
@@ -98,15 +104,21 @@ class LearnerGroup:
 
     Args:
         task, config, statistics, replay: of every member; `config.learners` is n, at least 1.
+
+    Raises:
+        WorkerLost: a member died while it started.
     """
 
     def __init__(self, task: TaskSpec, config: RunConfig, statistics: DatasetStatistics, replay: Replay) -> None:
         world = config.learners
-        actor = ray.remote(LearnerActor).options(num_cpus=1, num_gpus=int(torch.cuda.is_available()))
+        gpus = gpus_per_learner(config, ray.cluster_resources().get("GPU", 0.0))
+        actor = ray.remote(LearnerActor).options(num_cpus=1, num_gpus=gpus)
         self._actors = [actor.remote(task, config, statistics, replay, rank, world) for rank in range(world)]
+        self.process_ids: list[int] = self._ask(*(each.process_id.remote() for each in self._actors))
         if world > 1:
             address = self._ask(self._actors[0].free_address.remote())[0]
-            self._ask(*(each.join.remote(address) for each in self._actors))
+            backend = "nccl" if gpus == 1 else "gloo"  # nccl needs a GPU for every member
+            self._ask(*(each.join.remote(address, backend) for each in self._actors))
 
     def update(self, request: UpdateRequest) -> Metrics:
         """The members' mean metrics.
@@ -115,7 +127,7 @@ class LearnerGroup:
             WorkerLost: a member died; the others have been ended.
         """
         answers = self._ask(*(actor.update.remote(request) for actor in self._actors))
-        return {name: sum(answer[name] for answer in answers) / len(answers) for name in answers[0]}
+        return {name: sum(each[name] for each in answers) / len(answers) for name in answers[0]}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Of the first member; all are equal."""
@@ -130,30 +142,35 @@ class LearnerGroup:
         """Of the first member."""
         return self._ask(self._actors[0].weights.remote())[0]
 
-    def process_ids(self) -> list[int]:
-        """Of every member, by rank."""
-        return self._ask(*(actor.process_id.remote() for actor in self._actors))
-
     def close(self) -> None:
         """Ends every member."""
         for actor in self._actors:
             ray.kill(actor)
 
-    def _ask(self, *calls: Any) -> list[Any]:
-        """Answers in order; a member that dies must not leave the others waiting for it."""
-        waiting = list(calls)
+    def _ask(self, *calls: ray.ObjectRef) -> list[Any]:
+        """Answers in order of the calls; one member lost is all lost, for the others would wait for it."""
+        answers: dict[ray.ObjectRef, Any] = {}
         try:
-            while waiting:
-                ready, waiting = ray.wait(waiting, num_returns=1, timeout=1.0)
-                ray.get(ready)
-            return list(ray.get(list(calls)))
-        except (RayActorError, GetTimeoutError) as error:
+            while len(answers) < len(calls):
+                ready, _ = ray.wait([call for call in calls if call not in answers])
+                answers[ready[0]] = answer(ready[0])
+        except RayActorError as error:
             self.close()
-            raise WorkerLost("learner", str(error).splitlines()[0]) from None
-        except RayTaskError as error:
-            if isinstance(error.cause, SystemFailure):
-                raise error.cause from None
-            if len(self._actors) > 1 and isinstance(error.cause, torch.distributed.DistError):
-                self.close()
-                raise WorkerLost("learner", str(error.cause).splitlines()[0]) from None
+            raise WorkerLost("learner", describe(error)) from None
+        except WorkerLost:
+            self.close()
             raise
+        return [answers[call] for call in calls]
+
+
+def gpus_per_learner(config: RunConfig, available: float) -> float:
+    """One GPU for every learner where there are as many, else an equal part of those there are.
+
+    Args:
+        config: number of learners, and whether they may use a GPU.
+        available: GPUs of the cluster.
+    """
+    if config.device == "cpu":
+        return 0
+    share = available / config.learners
+    return 1 if share >= 1 else math.floor(share * 1000) / 1000

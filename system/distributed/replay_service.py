@@ -10,11 +10,13 @@ import numpy as np
 import ray
 from jaxtyping import Float32
 from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from system.data.episode_log import EpisodeLog
 from system.data.episodes import EpisodeStore
 from system.data.replay import ReplayBuffer
 from system.data.sampling import ReplayStats, SampleRequest
+from system.distributed.calls import answer, describe
 from system.errors import WorkerLost
 from system.types import Episode, SegmentBatch, TransitionBatch
 
@@ -83,14 +85,14 @@ class ReplayClient:
 
     def identity(self) -> tuple[int, int]:
         """(process id, generation)."""
-        return patiently(lambda: ray.get(self.handle.identity.remote()))
+        return patiently(lambda: answer(self.handle.identity.remote()))
 
     def close(self) -> None:
         """Ends the actor for good; everything acknowledged is on disk."""
         ray.kill(self.handle)
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        return patiently(lambda: ray.get(self.handle.call.remote(method, *arguments)))
+        return patiently(lambda: answer(self.handle.call.remote(method, *arguments)))
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
@@ -105,18 +107,19 @@ def patiently(call: Callable[[], Answer]) -> Answer:
             return call()
         except RayActorError as error:
             if time.monotonic() > deadline:
-                raise WorkerLost("replay", str(error).splitlines()[0]) from None
+                raise WorkerLost("replay", describe(error)) from None
             time.sleep(PAUSE_SECONDS)
 
 
 def start_replay_service(
     offline_folder: Path, log_folder: Path, context_length: int, max_episode_steps: int
 ) -> ReplayClient:
-    """Starts the actor; Ray restarts it whenever it dies.
+    """Starts the actor on this process's node, where its folders are; Ray restarts it whenever it dies.
 
     Args:
-        offline_folder, log_folder: absolute; every node that may run the actor sees them.
+        offline_folder, log_folder: absolute.
         context_length, max_episode_steps: as in `ReplayBuffer`.
     """
-    actor = ray.remote(ReplayService).options(max_restarts=-1, num_cpus=0)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(ReplayService).options(max_restarts=-1, num_cpus=0, scheduling_strategy=here)
     return ReplayClient(actor.remote(offline_folder, log_folder, context_length, max_episode_steps))

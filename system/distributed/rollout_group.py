@@ -1,30 +1,35 @@
 """Rollout workers as Ray actors; one that is lost is replaced, and nothing that it sent is lost."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
 from system.config import RunConfig
+from system.distributed.calls import answer, describe
+from system.errors import WorkerLost
 from system.training.protocols import Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
 from system.types import TaskSpec
 
 WAIT_SECONDS = 1.0
+MOST_LOSSES_IN_A_ROW = 5
 
 
 class RolloutActor(RolloutWorker):
-    """The actor's class: a `RolloutWorker` that knows its process."""
+    """The actor's class: a `RolloutWorker` that is given the weights together with the round."""
 
     def process_id(self) -> int:
         """Of this actor."""
         return os.getpid()
 
-    def take_weights(self, weights: Weights, version: int) -> None:
-        """As `set_weights`; what came through the object store is copied, for it is shared and read-only."""
-        self.set_weights({name: value.clone() for name, value in weights.items()}, version)
+    def play(self, request: RolloutRequest, weights: Weights) -> RolloutResult:
+        """As `collect`, with these weights, whose version the request names."""
+        if request.version != self.version:
+            self.set_weights(weights, request.version)
+        return self.collect(request)
 
 
 @dataclass
@@ -33,19 +38,22 @@ class _Member:
 
     Attributes:
         actor: its handle.
+        process_id: call whose answer is its process id, once it has started.
         epoch: incarnation; part of its episodes' keys.
         next_sequence: of the next episode it will be asked for.
-        request, answer: of the round it is playing; None while it is idle.
+        request, result: of the round it is playing; None while it is idle.
+        losses_in_a_row: incarnations lost since the last finished round.
     """
 
     actor: Any
+    process_id: ray.ObjectRef
     epoch: int
     next_sequence: int = 0
     request: RolloutRequest | None = None
-    answer: Any = None
+    result: ray.ObjectRef | None = None
+    losses_in_a_row: int = 0
 
 
-@dataclass
 class RolloutGroup:
     """`Rollouts` over n actors.
 
@@ -55,53 +63,64 @@ class RolloutGroup:
     Args:
         task, config, replay: of every worker; `config.rollout_workers` is n, at least 1.
         epoch: of the first incarnations.
+
+    Attributes:
+        num_lost: workers lost so far.
     """
 
-    task: TaskSpec
-    config: RunConfig
-    replay: Replay
-    epoch: int
-    num_lost: int = 0
-    _members: list[_Member] = field(default_factory=list)
-    _weights: Any = None
-    _version: int = -1
+    def __init__(self, task: TaskSpec, config: RunConfig, replay: Replay, epoch: int) -> None:
+        self.config = config
+        self.num_lost = 0
+        self._arguments = (task, config, replay)
+        self._members = [self._start(index, epoch) for index in range(config.rollout_workers)]
+        self._weights: ray.ObjectRef | None = None
+        self._version = -1
 
-    def __post_init__(self) -> None:
-        self._members = [_Member(self._start(index, self.epoch), self.epoch) for index in range(self.config.rollout_workers)]
+    def wait_until_started(self) -> None:
+        """Returns once every worker can play.
+
+        Raises:
+            SystemFailure: one could not be built.
+            WorkerLost: one and every replacement of it were lost.
+        """
+        for index in range(len(self._members)):
+            while self._hear(index, self._members[index].process_id) is None:
+                pass  # it was lost; its successor is asked next
 
     def set_weights(self, weights: Weights, version: int) -> None:
-        """Puts the weights where every worker gets them before its next round."""
+        """Puts the weights where every worker gets them with its next round."""
         self._weights, self._version = ray.put(dict(weights)), version
-        for member in self._members:
-            member.actor.take_weights.remote(self._weights, version)
 
     def submit(self, target_return_ratio: float) -> None:
         """Gives every idle worker one round."""
         count = self.config.online.episodes_per_round
         for member in self._members:
             if member.request is None:
-                request = RolloutRequest(count, member.next_sequence, self._version, target_return_ratio)
+                member.request = RolloutRequest(count, member.next_sequence, self._version, target_return_ratio)
+                member.result = member.actor.play.remote(member.request, self._weights)
                 member.next_sequence += count
-                member.request, member.answer = request, member.actor.collect.remote(request)
 
     def collect(self, *, wait: bool) -> list[RolloutResult]:
-        """Finished rounds; with `wait`, pending ones get up to a second to finish."""
-        pending = {member.answer: index for index, member in enumerate(self._members) if member.request is not None}
+        """Finished rounds; with `wait`, pending ones get up to a second to finish.
+
+        Raises:
+            WorkerLost: a worker and every replacement of it were lost.
+            SystemFailure: a worker failed for a reason that a new one would not mend.
+        """
+        pending = {member.result: index for index, member in enumerate(self._members) if member.result is not None}
         if not pending:
             return []
         ready, rest = ray.wait(list(pending), num_returns=1, timeout=WAIT_SECONDS if wait else 0)
         if rest:
             ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         results = []
-        for answer in ready:
-            index = pending[answer]
-            try:
-                results.append(ray.get(answer))
-            except RayActorError:
-                self._replace(index)
-                continue
-            self._members[index].request = self._members[index].answer = None
-        return sorted(results, key=lambda result: result.worker)
+        for call in sorted(ready, key=pending.__getitem__):
+            result = self._hear(pending[call], call)
+            if result is not None:
+                member = self._members[pending[call]]
+                member.request, member.result, member.losses_in_a_row = None, None, 0
+                results.append(result)
+        return results
 
     def num_pending(self) -> int:
         """Rounds submitted and not yet returned."""
@@ -117,38 +136,46 @@ class RolloutGroup:
     def seek(self, position: dict[str, int]) -> None:
         """Goes on from a checkpoint's position; rounds being played are no longer waited for."""
         for index, member in enumerate(self._members):
-            member.request = member.answer = None
+            member.request = member.result = None
             member.next_sequence = position.get(str(index), 0)
 
-    def process_ids(self) -> list[int | None]:
-        """Of every worker; None for one that has just died."""
-        ids: list[int | None] = []
-        for member in self._members:
-            try:
-                ids.append(ray.get(member.actor.process_id.options(concurrency_group="control").remote()))
-            except RayActorError:
-                ids.append(None)
-        return ids
+    def process_ids(self) -> dict[int, int]:
+        """Worker → process id, of those that have started."""
+        found = {}
+        for index, member in enumerate(self._members):
+            if ray.wait([member.process_id], timeout=0)[0]:
+                process_id = self._hear(index, member.process_id)
+                if process_id is not None:
+                    found[index] = process_id
+        return found
 
     def close(self) -> None:
         """Ends every worker."""
         for member in self._members:
             ray.kill(member.actor)
 
-    def _start(self, index: int, epoch: int) -> Any:
-        actor = ray.remote(concurrency_groups={"control": 1})(RolloutActor).options(num_cpus=1)
-        return actor.remote(index, epoch, self.task, self.config, self.replay)
+    def _start(self, index: int, epoch: int) -> _Member:
+        task, config, replay = self._arguments
+        actor = ray.remote(RolloutActor).options(num_cpus=1).remote(index, epoch, task, config, replay)
+        return _Member(actor, actor.process_id.remote(), epoch)
 
-    def _replace(self, index: int) -> None:
+    def _hear(self, index: int, call: ray.ObjectRef) -> Any:
+        """The answer of a worker; None if it was lost, and another has taken its place."""
+        try:
+            return answer(call)
+        except RayActorError as error:
+            self._replace(index, error)
+            return None
+
+    def _replace(self, index: int, error: RayActorError) -> None:
         """A new worker in a lost one's place."""
+        lost = self._members[index]
+        ray.kill(lost.actor)  # one that was only out of reach must not go on beside its successor
         self.num_lost += 1
-        member = self._members[index]
-        if not self.config.deterministic:
-            member.epoch += 1
-        member.actor = self._start(index, member.epoch)
-        if self._weights is not None:
-            member.actor.take_weights.remote(self._weights, self._version)
-        if self.config.deterministic:
-            member.answer = member.actor.collect.remote(member.request)
-        else:
-            member.request = member.answer = None
+        if lost.losses_in_a_row == MOST_LOSSES_IN_A_ROW:
+            raise WorkerLost("rollout_worker", f"{MOST_LOSSES_IN_A_ROW + 1} times in a row: {describe(error)}")
+        member = self._start(index, lost.epoch + (0 if self.config.deterministic else 1))
+        member.next_sequence, member.losses_in_a_row = lost.next_sequence, lost.losses_in_a_row + 1
+        if self.config.deterministic and lost.request is not None:
+            member.request, member.result = lost.request, member.actor.play.remote(lost.request, self._weights)
+        self._members[index] = member

@@ -42,24 +42,30 @@ class RayWorkers:
         address: str | None = None,
     ) -> None:
         self._arguments = (task, config, statistics)
+        self._rollout_workers_lost = 0
         folder = run_dir.resolve()
         if not (folder / "offline").exists():
             offline.save(folder / "offline")
+        self.rollouts: RolloutGroup | LocalRollouts
         with ExitStack() as stack:
             stack.enter_context(cluster_session(address, num_cpus=config.learners + config.rollout_workers))
             self.replay = start_replay_service(
                 folder / "offline", folder / "replay", config.model.context_length, task.max_episode_steps
             )
-            self._generation = self.replay.identity()[1]
-            self.learners = self._make_learners()
-            self.rollouts: RolloutGroup | LocalRollouts
+            stack.callback(self.replay.close)
             if config.rollout_workers:
                 self.rollouts = RolloutGroup(task, config, self.replay, epoch)
+                stack.callback(self.rollouts.close)
             else:
                 worker = RolloutWorker(0, epoch, task, config, self.replay)
                 stack.callback(worker.close)
                 self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
-            self._session = stack.pop_all()
+            self.learners = self._make_learners()
+            stack.callback(self._close_learners)
+            if isinstance(self.rollouts, RolloutGroup):
+                self.rollouts.wait_until_started()
+            self._generation = self.replay.identity()[1]
+            self._everything = stack.pop_all()
 
     def take_losses(self) -> dict[str, int]:
         """Losses survived since the last call; learners are counted by who loads their state again."""
@@ -68,22 +74,18 @@ class RayWorkers:
         if generation > self._generation:
             losses["replay_lost"] = generation - self._generation
             self._generation = generation
-        if isinstance(self.rollouts, RolloutGroup) and self.rollouts.num_lost:
-            losses["rollout_worker_lost"] = self.rollouts.num_lost
-            self.rollouts.num_lost = 0
+        if isinstance(self.rollouts, RolloutGroup) and self.rollouts.num_lost > self._rollout_workers_lost:
+            losses["rollout_worker_lost"] = self.rollouts.num_lost - self._rollout_workers_lost
+            self._rollout_workers_lost = self.rollouts.num_lost
         return losses
 
     def processes(self) -> dict[str, int]:
-        """Role → process id."""
+        """Role → process id; a rollout worker that is just being replaced is left out."""
         found = {"driver": os.getpid(), "replay": self.replay.identity()[0]}
         if isinstance(self.learners, LearnerGroup):
-            found |= {f"learner-{rank}": process for rank, process in enumerate(self.learners.process_ids())}
+            found |= {f"learner-{rank}": process for rank, process in enumerate(self.learners.process_ids)}
         if isinstance(self.rollouts, RolloutGroup):
-            found |= {
-                f"rollout_worker-{index}": process
-                for index, process in enumerate(self.rollouts.process_ids())
-                if process is not None
-            }
+            found |= {f"rollout_worker-{index}": process for index, process in self.rollouts.process_ids().items()}
         return found
 
     def restart_learners(self) -> None:
@@ -92,12 +94,11 @@ class RayWorkers:
 
     def close(self) -> None:
         """Ends the actors and, if this object started it, the Ray session."""
+        self._everything.close()
+
+    def _close_learners(self) -> None:
         if isinstance(self.learners, LearnerGroup):
             self.learners.close()
-        if isinstance(self.rollouts, RolloutGroup):
-            self.rollouts.close()
-        self.replay.close()
-        self._session.close()
 
     def _make_learners(self) -> LearnerGroup | LearnerWorker:
         task, config, statistics = self._arguments

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from system.algorithms.agent import TrajectoryAgent
 from system.config import RunConfig
 from system.config_io import to_dict
@@ -42,6 +44,7 @@ class Experiment:
         workers: Workers,
         interruption: Interruption,
     ) -> None:
+        torch.set_num_threads(config.num_threads)
         self.config = config
         self.data = data
         self.run_dir = run_dir
@@ -56,6 +59,7 @@ class Experiment:
         self._measurer: Measurer | None = None
         self._agent_version = -1
         self._broadcast_version = -1
+        self._processes: dict[str, int] = {}
         self._last_save = self._stage_clock = time.monotonic()
 
     @property
@@ -71,27 +75,23 @@ class Experiment:
         *,
         offline_fraction: float = 1.0,
         visible_episodes: int | None = None,
-    ) -> bool:
-        """Asks the learners for updates; False if a learner was lost and the run went back to a checkpoint.
+    ) -> None:
+        """Asks the learners for updates.
 
         Args:
             stage: `offline` or `online`.
             first_step: update step within the stage.
             num_steps: at least 1.
             offline_fraction, visible_episodes: as in `SampleRequest`.
+
+        Raises:
+            WorkerLost: a learner was; see `recover_learners`.
         """
         request = UpdateRequest(stage, first_step, num_steps, offline_fraction, visible_episodes)
-        try:
-            metrics = self.workers.learners.update(request)
-        except WorkerLost as loss:
-            if loss.role != "learner":
-                raise
-            self._recover_learners(loss)
-            return False
+        metrics = self.workers.learners.update(request)
         self.progress.weights_version += num_steps
         for step, values in self.window.add(metrics, first_step + num_steps, num_steps):
             self.tracker.log_metrics({f"{stage}/{name}": value for name, value in values.items()}, step=step)
-        return True
 
     def broadcast_weights(self) -> None:
         """Gives the rollout workers the newest weights, if they have others."""
@@ -198,13 +198,32 @@ class Experiment:
 
     def restore(self, content: CheckpointContent) -> None:
         """Goes on from a checkpoint of this run."""
-        self.workers.learners.load_state(content.tensors["learner"])
-        self.progress = Progress.from_dict(content.documents["progress"])
         self.faults = Faults(**content.documents["faults"])
+        self._return_to(content)
         self.rollouts.seek(self.progress.next_sequence)
-        if not self.config.deterministic and self.config.rollout_workers and self.progress.stage == "online":
-            self.take_replay_counters()
-        self._forget_versions()
+
+    def recover_learners(self, loss: WorkerLost) -> None:
+        """New learners with the newest checkpoint's state, and the run back to where that was written.
+
+        What was collected since stays, and rollout workers go on; in deterministic mode they too go back.
+
+        Args:
+            loss: of a learner; the stage that raised it is to be begun again.
+        """
+        self.faults.learner_lost += 1
+        self.writer.flush()
+        newest = self.run_dir.newest_checkpoint()
+        if newest is None:
+            raise SystemFailure(f"{loss}, and there is no checkpoint yet to go on from")
+        self.workers.restart_learners()
+        version = self.progress.weights_version
+        self._return_to(newest.content)
+        if self.config.deterministic:
+            self.rollouts.seek(self.progress.next_sequence)
+        else:
+            self.progress.weights_version = version + 1
+            self.progress.next_sequence = self.rollouts.position()
+        self.tracker.note(f"{loss}: went back to checkpoint {newest.path.name}")
 
     def start_from(self, path: Path, content: CheckpointContent) -> None:
         """Takes over the learners' state of another run's checkpoint, and nothing else.
@@ -234,35 +253,23 @@ class Experiment:
         }
         return CheckpointContent(tensors={"learner": self.workers.learners.state()}, documents=documents)
 
-    def _recover_learners(self, loss: WorkerLost) -> None:
-        """New learners with the newest checkpoint's state; the rest of the run goes on where it can."""
-        self.faults.learner_lost += 1
-        self.writer.flush()
-        newest = self.run_dir.newest_checkpoint()
-        if newest is None:
-            raise SystemFailure(f"{loss}, and there is no checkpoint yet to go on from")
-        self.workers.restart_learners()
-        faults, version = self.faults, self.progress.weights_version
-        collected = self.progress
-        self.restore(newest.content)
-        self.faults = faults
-        if not self.config.deterministic:
-            learnt = self.progress
-            collected.pretrain_steps, collected.online_update_steps = learnt.pretrain_steps, learnt.online_update_steps
-            collected.weights_version = version + 1
-            self.progress = collected
-        self.run_dir.write_processes(self.workers.processes())
-        self.tracker.note(f"{loss}: went back to checkpoint {newest.path.name}")
-
-    def _forget_versions(self) -> None:
+    def _return_to(self, content: CheckpointContent) -> None:
+        """Learners and counters as they were; unless resume is exact, all that the replay has counts."""
+        self.workers.learners.load_state(content.tensors["learner"])
+        self.progress = Progress.from_dict(content.documents["progress"])
+        if not self.config.deterministic and self.progress.stage == "online":
+            self.take_replay_counters()
         self._broadcast_version = self._agent_version = -1
 
     def _count_losses(self) -> None:
         losses = self.workers.take_losses()
         for name, count in losses.items():
             setattr(self.faults, name, getattr(self.faults, name) + count)
+        processes = self.workers.processes()
+        if processes != self._processes:
+            self.run_dir.write_processes(processes)
+            self._processes = processes
         if losses:
-            self.run_dir.write_processes(self.workers.processes())
             self.tracker.note("recovered from " + ", ".join(f"{name}: {count}" for name, count in losses.items()))
 
     def _clock_stage(self) -> None:

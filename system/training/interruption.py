@@ -2,7 +2,6 @@
 
 import signal
 from types import FrameType
-from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,7 +17,7 @@ class Interruption:
         self.signal_number = 0
         self._previous: dict[int, object] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interruption":
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._remember)
         return self

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from system import fault_points
 from system.algorithms.agent import TrajectoryAgent
 from system.algorithms.m3pc import M3PCLearner
 from system.algorithms.optimizer_state import AverageGradients, keep_gradients
@@ -119,6 +120,7 @@ class LearnerWorker:
         steps = range(request.first_step, request.first_step + request.num_steps)
         batches = drawn_ahead(lambda step: (self._segments(request, step), self._transitions(request, step)), steps)
         for step, (segments, transitions) in zip(steps, batches, strict=True):
+            fault_points.reach("learner.step")
             metrics = self.learner.update(segments, transitions, stage=request.stage, step=step)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + float(value)

@@ -20,8 +20,7 @@ def pretrain(run: Experiment) -> None:
         run.stop_if_asked()
         step = run.progress.pretrain_steps
         count = min(LARGEST_CHUNK, total - step, every - step % every)
-        if not run.update("offline", step, count):
-            continue
+        run.update("offline", step, count)
         run.progress.pretrain_steps = step + count
         run.tracker.progress("offline", run.progress.pretrain_steps, total, "updates")
         if run.progress.pretrain_steps % every == 0:

@@ -86,15 +86,14 @@ class OnlineStage:
         count = min(LARGEST_CHUNK, self._limiter().allowed_updates())
         if count == 0:
             return False
-        done = self.run.update(
+        self.run.update(
             "online",
             progress.online_update_steps,
             count,
             offline_fraction=offline_fraction(self.config, progress.env_steps),
             visible_episodes=progress.episodes if self.lock_step else None,
         )
-        if done:
-            self.run.progress.online_update_steps += count
+        progress.online_update_steps += count
         return True
 
     def _account(self, results: Sequence[RolloutResult]) -> None:

@@ -1,7 +1,7 @@
 """How far a run is: counters and small results that every checkpoint holds."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 Stage = Literal["offline", "offline_evaluation", "online", "online_evaluation", "done"]
 STAGES: tuple[Stage, ...] = ("offline", "offline_evaluation", "online", "online_evaluation", "done")
@@ -67,7 +67,7 @@ class Progress:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "Progress":
         """Restores what `to_dict` gave; unknown names are ignored."""
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})

@@ -1,0 +1,60 @@
+"""F12: the driver is killed at named points; the same command ends with the same weights."""
+
+from pathlib import Path
+
+import pytest
+
+from system.training.run_directory import SUMMARY
+from tests.support.tiny_runs import learner_digest, read_summary, run_o2o, write_tiny_config
+
+POINTS = ["checkpoint.before_complete:2", "learner.step:13", "replay.after_append:2"]
+MANY_POINTS = [
+    f"{name}:{count}"
+    for name, counts in (
+        ("checkpoint.mid_write", range(1, 60, 6)),
+        ("checkpoint.before_complete", range(1, 11)),
+        ("checkpoint.after_complete", range(1, 11)),
+        ("learner.step", range(1, 45, 4)),
+        ("replay.before_append", range(1, 4)),
+        ("replay.mid_append", range(1, 4)),
+        ("replay.after_append", range(1, 4)),
+    )
+    for count in counts
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_tiny_config(folder)
+    result = run_o2o(folder, "run", str(config), "--run-dir", "run", "--quiet")
+    assert result.returncode == 0, result.stderr
+    return learner_digest(folder / "run"), read_summary(folder / "run")
+
+
+def killed_and_resumed(folder: Path, point: str, undisturbed: tuple[str, dict]) -> None:
+    config = write_tiny_config(folder)
+    words = ("run", str(config), "--run-dir", "run", "--quiet")
+    killed = run_o2o(folder, *words, environment={"O2O_FAULT": f"{point}:SIGKILL"})
+    assert killed.returncode == -9, f"{point} was not reached: {killed.stderr}"
+    assert not (folder / "run" / SUMMARY).exists()
+    resumed = run_o2o(folder, *words)
+    assert resumed.returncode == 0, resumed.stderr
+    digest, summary = undisturbed
+    assert learner_digest(folder / "run") == digest
+    after = read_summary(folder / "run")
+    assert [each["returns"] for each in after["evaluations"]] == [each["returns"] for each in summary["evaluations"]]
+    assert after["schedule"] == summary["schedule"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_driver_goes_on_exactly(point: str, tmp_path: Path, undisturbed: tuple[str, dict]) -> None:
+    killed_and_resumed(tmp_path, point, undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", MANY_POINTS)
+def test_a_killed_driver_goes_on_exactly_from_anywhere(
+    point: str, tmp_path: Path, undisturbed: tuple[str, dict]
+) -> None:
+    killed_and_resumed(tmp_path, point, undisturbed)

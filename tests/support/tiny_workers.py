@@ -1,0 +1,71 @@
+"""Workers of a tiny run without the command: the same data and configuration as `tiny_runs`."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from system.config import RunConfig
+from system.config_io import load_config
+from system.data.episode_log import EpisodeLog
+from system.distributed.workers import RayWorkers
+from system.training.local_workers import LocalWorkers
+from system.training.preparation import PreparedData, prepare_data
+from system.training.protocols import RolloutResult, Rollouts
+from system.types import EpisodeKey
+from tests.support.tiny_runs import write_tiny_config
+
+MOST_POLLS = 120
+
+
+def tiny_config(folder: Path, **changes: Any) -> RunConfig:
+    """The tiny run's configuration, its dataset included."""
+    return load_config(RunConfig, str(write_tiny_config(folder, **changes)), (), presets=folder)
+
+
+def tiny_data(config: RunConfig, folder: Path) -> PreparedData:
+    """What it trains on."""
+    return prepare_data(config, folder / "cache")
+
+
+def ray_workers(config: RunConfig, folder: Path, run_dir: Path) -> RayWorkers:
+    """Over the test session's Ray."""
+    data = tiny_data(config, folder)
+    return RayWorkers(data.task, config, data.statistics, data.training, run_dir, 0)
+
+
+def local_workers(config: RunConfig, folder: Path, run_dir: Path) -> LocalWorkers:
+    """In this process."""
+    data = tiny_data(config, folder)
+    return LocalWorkers(data.task, config, data.statistics, data.training, run_dir, 0)
+
+
+def collect_rounds(rollouts: Rollouts, count: int) -> list[RolloutResult]:
+    """Waits for finished rounds; gives up after two minutes of waiting."""
+    results: list[RolloutResult] = []
+    for _ in range(MOST_POLLS):
+        results += rollouts.collect(wait=True)
+        if len(results) >= count:
+            return results
+        rollouts.submit(1.0)
+    raise AssertionError(f"{len(results)} of {count} rounds")
+
+
+def kill_process(process_id: int) -> None:
+    """SIGKILL."""
+    os.kill(process_id, signal.SIGKILL)
+
+
+def logged_keys(run_dir: Path) -> list[EpisodeKey]:
+    """Keys of everything in the replay's log, once its owner is closed."""
+    log = EpisodeLog.open(run_dir / "replay")
+    keys = [episode.key for episode in log.episodes if episode.key is not None]
+    assert log.quarantined == []
+    log.close()
+    return keys
+
+
+def check_ledger(run_dir: Path, num_acknowledged: int) -> None:
+    """Everything acknowledged is in the log, once; every incarnation's episodes are numbered in whole rounds."""
+    keys = logged_keys(run_dir)
+    assert len(keys) == len(set(keys)) == num_acknowledged
