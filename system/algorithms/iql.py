@@ -100,7 +100,9 @@ class IQL:
         restore_optimizer(self.optimizer, "critic_optimizer", state)
 
     @torch.no_grad()
-    def _value_targets(self, observations: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _value_targets(
+        self, observations: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         target_q = self.networks.standardized_q(observations, actions, target=True).amin(0)
         return target_q, target_q - self.networks.standardized_v(observations)
 

@@ -136,7 +136,9 @@ class M3PCLearner:
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
         self.target_entropy = training.target_entropy_per_dim * agent.task.action_dim
-        use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        use_bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and self.device.type == "cuda"
+        )
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
 
     def update(
@@ -189,7 +191,12 @@ class M3PCLearner:
         mask = sample_training_mask(tokens.valid.shape[1], training.task_mask_share, generator)
         with self.autocast:
             losses = trajectory_losses(
-                self.agent.model, tokens, returns_valid, mask, self._noise(segments, stage, step), self.target_entropy
+                self.agent.model,
+                tokens,
+                returns_valid,
+                mask,
+                self._noise(segments, stage, step),
+                self.target_entropy,
             )
         alpha = self.log_alpha.exp().detach()
         errors = losses["states"] + losses["returns"] + losses["rewards"]
@@ -202,9 +209,16 @@ class M3PCLearner:
         norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
         self.optimizer.step()
         self._update_alpha(losses["entropy_excess"].detach())
-        metrics = {f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"}
+        metrics = {
+            f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
+        }
         entropy = losses["entropy_excess"].detach() + self.target_entropy
-        return {**metrics, "trajectory/entropy": entropy, "trajectory/alpha": alpha, "trajectory/gradient_norm": norm}
+        return {
+            **metrics,
+            "trajectory/entropy": entropy,
+            "trajectory/alpha": alpha,
+            "trajectory/gradient_norm": norm,
+        }
 
     def _update_alpha(self, entropy_excess: torch.Tensor) -> None:
         self.alpha_optimizer.zero_grad(set_to_none=True)

@@ -33,7 +33,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, flat: Mappi
 
 def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Parameter groups with decay on matrices of linear layers only."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         is_matrix = parameter.ndim == 2 and name.endswith("weight")
         (decayed if is_matrix else free).append(parameter)

@@ -44,7 +44,10 @@ def collect_dataset(config: CollectConfig, path: Path, arguments: argparse.Names
                 raise Interrupted(interruption.signal_number)
 
         collector = Collector(
-            config, run_dir.path, lambda stage, done, total: console.progress(stage, done, total, "env steps"), stop_if_asked
+            config,
+            run_dir.path,
+            lambda stage, done, total: console.progress(stage, done, total, "env steps"),
+            stop_if_asked,
         )
         collection = collector.collect(arguments.address)
         console.close()
@@ -64,7 +67,9 @@ def collect_dataset(config: CollectConfig, path: Path, arguments: argparse.Names
 
 def describe(config: CollectConfig, collection: Collection) -> str:
     """Provenance, in a sentence: what acted, for how long, with which versions."""
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions("ray", "gymnasium", "mujoco").items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in package_versions("ray", "gymnasium", "mujoco").items()
+    )
     trained = f" trained for {collection.training_env_steps} steps" if collection.training_env_steps else ""
     return (
         f"{config.kind} data of {config.environment}: {collection.algorithm_name}{trained}, seed {config.seed}, "

@@ -10,7 +10,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
     parser.add_argument(
-        "--checkpoint", metavar="PATH", type=Path, required=True, help="a checkpoint, or a run directory: its newest one"
+        "--checkpoint",
+        metavar="PATH",
+        type=Path,
+        required=True,
+        help="a checkpoint, or a run directory: its newest one",
     )
     add_work_options(parser)
     add_tracking_options(parser)

@@ -56,7 +56,9 @@ def _work(
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
         tracker = stack.enter_context(_tracking(config, run_dir, arguments))
-        epoch = 0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
+        epoch = (
+            0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
+        )
         workers = stack.enter_context(closing(_make_workers(config, data, run_dir, arguments.address, epoch)))
         run = stack.enter_context(closing(Experiment(config, data, run_dir, tracker, workers, interruption)))
         if found is None:

@@ -39,7 +39,9 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     print(format_table(records))
     print(format_comparisons(compare(records)))
     if arguments.output is not None:
-        write_json(arguments.output, {"checkpoint": str(path), "evaluations": records, "comparisons": compare(records)})
+        write_json(
+            arguments.output, {"checkpoint": str(path), "evaluations": records, "comparisons": compare(records)}
+        )
     return 0
 
 

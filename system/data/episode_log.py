@@ -80,7 +80,9 @@ class EpisodeLog:
         Raises:
             SystemFailure: another writer has opened the log since; nothing is acknowledged.
         """
-        new = list({each.key: each for each in episodes if each.key is not None and each.key not in self._keys}.values())
+        new = list(
+            {each.key: each for each in episodes if each.key is not None and each.key not in self._keys}.values()
+        )
         if not new:
             return []
         self._refuse_if_superseded()

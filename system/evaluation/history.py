@@ -35,7 +35,10 @@ class History:
         self.steps[rows] = 0
 
     def append(
-        self, actions: Float32[np.ndarray, "B A"], observations: Float32[np.ndarray, "B S"], active: Bool[np.ndarray, "B"]
+        self,
+        actions: Float32[np.ndarray, "B A"],
+        observations: Float32[np.ndarray, "B S"],
+        active: Bool[np.ndarray, "B"],
     ) -> None:
         """Moves the active environments one step on."""
         rows = np.flatnonzero(active)
@@ -48,9 +51,7 @@ class History:
             self.actions[rows, -1] = actions[rows]
         self.steps[rows] += 1
 
-    def context(
-        self, rows: Int[np.ndarray, "R"], target_return: torch.Tensor, length: int
-    ) -> Context:
+    def context(self, rows: Int[np.ndarray, "R"], target_return: torch.Tensor, length: int) -> Context:
         """The newest `length` steps of some environments, as tensors on the target return's device."""
         device = target_return.device
         return Context(

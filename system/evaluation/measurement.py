@@ -131,7 +131,10 @@ class Measurer:
 
     def _generator(self, policy: str, first_seed: int) -> torch.Generator:
         return torch_generator(
-            derive_seed(self.config.seed, "evaluation"), policy, first_seed, device=self.agent.target_returns.device
+            derive_seed(self.config.seed, "evaluation"),
+            policy,
+            first_seed,
+            device=self.agent.target_returns.device,
         )
 
 

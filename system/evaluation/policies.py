@@ -138,7 +138,9 @@ POLICIES: dict[str, Build] = {
     "q_only": lambda agent, config, planner: _planned(
         agent, replace(planner, horizon=1), _critic_guided(agent, config)
     ),
-    "forward_mpc_m": lambda agent, config, planner: _planned(agent, planner, ReturnGuided(agent.model, config.discount)),
+    "forward_mpc_m": lambda agent, config, planner: _planned(
+        agent, planner, ReturnGuided(agent.model, config.discount)
+    ),
     "forward_mpc_q": lambda agent, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
     "iql": lambda agent, config, planner: ReferenceActor(agent),
 }

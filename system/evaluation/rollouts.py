@@ -53,6 +53,12 @@ class _Recording:
     rewards: list[float] = field(default_factory=list)
     first_utility: float | None = None
 
+    def note(self, observation: np.ndarray, action: np.ndarray, reward: float) -> None:
+        """One step: what was done, and what came of it."""
+        self.observations.append(observation.copy())
+        self.actions.append(action.copy())
+        self.rewards.append(reward)
+
     def finish(self, terminated: bool, truncated: bool, max_episode_steps: int) -> PlayedEpisode:
         length = len(self.rewards)
         episode = Episode(
@@ -85,53 +91,54 @@ def play_episodes(
     """
     count, task = environments.num_environments, environments.task
     history = History(count, history_length, task.observation_dim, task.action_dim)
-    recordings: list[_Recording | None] = [None] * count
+    running: dict[int, _Recording] = {}
     play, pending = Play(), list(enumerate(seeds))[::-1]
-    _start(environments, history, recordings, pending)
-    while any(recording is not None for recording in recordings):
-        active = np.array([recording is not None for recording in recordings])
-        rows = np.flatnonzero(active)
+    _start(environments, history, running, pending)
+    while running:
+        rows = np.array(sorted(running))
+        active = np.isin(np.arange(count), rows)
         started = time.perf_counter()
         decision = policy.act(history, rows, generator)
         play.decision_seconds.append(time.perf_counter() - started)
         actions = np.zeros((count, task.action_dim), dtype=np.float32)
         actions[rows] = decision.action
         if decision.plan is not None:
-            _note_first_utilities(decision.plan, rows, recordings)
+            _note_first_utilities(decision.plan, rows, running)
         observations, rewards, terminated, truncated = environments.step(actions, active)
         history.append(actions, observations, active)
-        for row in rows:
-            recording = recordings[row]
+        for row in rows.tolist():
             if environments.errors[row]:
                 play.num_dropped += 1
-                recordings[row] = None
+                del running[row]
                 continue
-            recording.observations.append(observations[row].copy())
-            recording.actions.append(actions[row].copy())
-            recording.rewards.append(float(rewards[row]))
+            running[row].note(observations[row], actions[row], float(rewards[row]))
             if terminated[row] or truncated[row]:
                 ended = bool(terminated[row])
-                play.episodes.append(recording.finish(ended, not ended, task.max_episode_steps))
-                recordings[row] = None
-        _start(environments, history, recordings, pending)
+                play.episodes.append(running.pop(row).finish(ended, not ended, task.max_episode_steps))
+        _start(environments, history, running, pending)
     play.episodes.sort(key=lambda played: played.position)
     return play
 
 
-def _start(environments: EnvironmentBatch, history: History, recordings: list, pending: list[tuple[int, int]]) -> None:
+def _start(
+    environments: EnvironmentBatch,
+    history: History,
+    running: dict[int, _Recording],
+    pending: list[tuple[int, int]],
+) -> None:
     """Gives every idle environment the next seed, while there are any."""
-    idle = [row for row, recording in enumerate(recordings) if recording is None][: len(pending)]
+    idle = [row for row in range(environments.num_environments) if row not in running][: len(pending)]
     if not idle:
         return
     jobs = [pending.pop() for _ in idle]
     observations = environments.reset(idle, [seed for _, seed in jobs])
     history.reset(idle, observations)
     for row, (position, _), observation in zip(idle, jobs, observations, strict=True):
-        recordings[row] = _Recording(position, [observation.copy()])
+        running[row] = _Recording(position, [observation.copy()])
 
 
-def _note_first_utilities(plan: Plan, rows: np.ndarray, recordings: list) -> None:
+def _note_first_utilities(plan: Plan, rows: np.ndarray, running: dict[int, _Recording]) -> None:
     expected = (plan.probabilities * plan.utilities).sum(-1)
-    for row, utility in zip(rows, expected.tolist(), strict=True):
-        if recordings[row].first_utility is None:
-            recordings[row].first_utility = utility
+    for row, utility in zip(rows.tolist(), expected.tolist(), strict=True):
+        if running[row].first_utility is None:
+            running[row].first_utility = utility

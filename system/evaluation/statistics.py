@@ -59,7 +59,9 @@ def hierarchical_interval(
         level, num_resamples, seed: as in `bootstrap_interval`.
     """
     generator = np.random.default_rng(seed)
-    means = np.stack([_resampled_means(np.asarray(run, np.float64), len(runs), num_resamples, generator) for run in runs])
+    means = np.stack(
+        [_resampled_means(np.asarray(run, np.float64), len(runs), num_resamples, generator) for run in runs]
+    )
     chosen = generator.integers(len(runs), size=(len(runs), num_resamples))
     # Every drawn copy of a run has resampled episodes of its own.
     copies = np.arange(len(runs))[:, None]
@@ -75,7 +77,9 @@ def paired_difference(
         first, second: per training seed, the values of the same episodes in the same order.
         seed: of the resampling.
     """
-    differences = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in zip(first, second, strict=True)]
+    differences = [
+        np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in zip(first, second, strict=True)
+    ]
     value = float(np.mean([difference.mean() for difference in differences]))
     return value, hierarchical_interval(differences, seed=seed)
 

@@ -66,7 +66,11 @@ def format_table(records: Sequence[Record]) -> str:
     found = {(record["stage"], record["policy"]): record for record in records}
     names = list(dict.fromkeys(record["policy"] for record in records))
     stages = [stage for stage in ("offline", "online") if any(record["stage"] == stage for record in records)]
-    header = f"{'policy':<15}" + "".join(f"{stage + ': return [95 %]':>31}{'score':>7}" for stage in stages) + f"{'ms/step':>9}"
+    header = (
+        f"{'policy':<15}"
+        + "".join(f"{stage + ': return [95 %]':>31}{'score':>7}" for stage in stages)
+        + f"{'ms/step':>9}"
+    )
     lines = [header]
     for name in names:
         cells = [_cells(found.get((stage, name))) for stage in stages]

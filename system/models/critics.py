@@ -27,7 +27,9 @@ class EnsembleLinear(nn.Module):
         return torch.baddbmm(self.bias, inputs, self.weight)
 
 
-def multilayer_perceptron(num_members: int, inputs: int, hidden: int, outputs: int, layer_norm: bool) -> nn.Sequential:
+def multilayer_perceptron(
+    num_members: int, inputs: int, hidden: int, outputs: int, layer_norm: bool
+) -> nn.Sequential:
     """Two hidden ReLU layers, E members side by side."""
     layers: list[nn.Module] = []
     for size in (inputs, hidden):
@@ -76,7 +78,11 @@ class ValueNetworks(nn.Module):
         return (observations - self.observation_mean) / self.observation_std
 
     def standardized_q(
-        self, observations: Float[torch.Tensor, "B S"], actions: Float[torch.Tensor, "B A"], *, target: bool = False
+        self,
+        observations: Float[torch.Tensor, "B S"],
+        actions: Float[torch.Tensor, "B A"],
+        *,
+        target: bool = False,
     ) -> Float[torch.Tensor, "E B"]:
         """Every member's Q in standardised units, of the online or the target critics."""
         inputs = torch.cat([self.normalize(observations), actions], dim=-1)

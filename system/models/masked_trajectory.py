@@ -95,7 +95,9 @@ class MaskedTrajectoryModel(nn.Module):
         decoded = self._decode(self._encode(tokens, mask), tokens.valid, mask, queries=None)
         return decoded.unflatten(1, (NUM_MODALITIES, self.config.context_length))
 
-    def reconstruct(self, tokens: Tokens, mask: Mask, *, first_step: int, modalities: tuple[int, ...]) -> Reconstruction:
+    def reconstruct(
+        self, tokens: Tokens, mask: Mask, *, first_step: int, modalities: tuple[int, ...]
+    ) -> Reconstruction:
         """Predictions for the steps from `first_step` on.
 
         Args:

@@ -49,7 +49,9 @@ def forward_mpc(
         context, horizon=config.horizon, num_candidates=config.num_candidates, generator=generator
     )
     imagination = model.imagine(context, candidates)
-    utilities = td_lambda_utility(imagination.rewards[..., :-1], imagination.values, model.discount, config.td_lambda)
+    utilities = td_lambda_utility(
+        imagination.rewards[..., :-1], imagination.values, model.discount, config.td_lambda
+    )
     scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
     probabilities = proposal_probabilities(scaled, config.temperature)
     first_actions = candidates[:, :, 0]

@@ -187,7 +187,9 @@ def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Calla
     for event in events:
         kind, milliseconds = event["kind"], int(1000 * event["time"])
         if kind == "metrics":
-            metrics += [Metric(name, value, milliseconds, event["step"]) for name, value in event["values"].items()]
+            metrics += [
+                Metric(name, value, milliseconds, event["step"]) for name, value in event["values"].items()
+            ]
         elif kind == "parameters":
             parameters += [Param(name, value[:6000]) for name, value in event["values"].items()]
         elif kind == "tags":

@@ -74,7 +74,10 @@ def save_checkpoint(folder: Path, name: str, content: CheckpointContent) -> Path
     for leftover in (aside, path):
         shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir()
-    files = {f"{component}.safetensors": save_tensors(_contiguous(state)) for component, state in content.tensors.items()}
+    files = {
+        f"{component}.safetensors": save_tensors(_contiguous(state))
+        for component, state in content.tensors.items()
+    }
     files |= {f"{document}.json": json.dumps(value).encode() for document, value in content.documents.items()}
     for file, data in files.items():
         _write(aside / file, data)
@@ -102,7 +105,9 @@ def load_checkpoint(path: Path) -> CheckpointContent:
         CheckpointError: it is missing, incomplete, corrupt or not a checkpoint; names the file.
     """
     if path.is_file():
-        raise CheckpointError(f"{path}: a checkpoint is a folder; single files, pickled ones above all, are never loaded")
+        raise CheckpointError(
+            f"{path}: a checkpoint is a folder; single files, pickled ones above all, are never loaded"
+        )
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint")
     manifest_data = _read(path / MANIFEST)
@@ -113,7 +118,9 @@ def load_checkpoint(path: Path) -> CheckpointContent:
         raise CheckpointError(f"{path / MANIFEST}: format {manifest.get('format')}, expected {FORMAT_VERSION}")
     files = {name: _verified(path / name, entry) for name, entry in manifest["files"].items()}
     try:
-        tensors = {Path(name).stem: load_tensors(data) for name, data in files.items() if name.endswith(".safetensors")}
+        tensors = {
+            Path(name).stem: load_tensors(data) for name, data in files.items() if name.endswith(".safetensors")
+        }
         documents = {Path(name).stem: json.loads(data) for name, data in files.items() if name.endswith(".json")}
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: unreadable ({error})") from None

@@ -33,7 +33,11 @@ class CollapseGuard:
         every = online.evaluate_every_env_steps
         progress.next_evaluation_env_steps = (progress.env_steps // every + 1) * every
         self.run.tracker.log_metrics(
-            {"schedule/return_mean": entry["mean"], "schedule/return_low": entry["low"], "schedule/return_high": entry["high"]},
+            {
+                "schedule/return_mean": entry["mean"],
+                "schedule/return_low": entry["low"],
+                "schedule/return_high": entry["high"],
+            },
             step=progress.env_steps,
         )
         if progress.best_score is None or entry["mean"] > progress.best_score:

@@ -30,7 +30,9 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
         record = evaluation_record(stage, measured, run.data.task)
         run.progress.evaluations.append(record)
         step = run.progress.env_steps
-        run.tracker.log_metrics({f"evaluation/{stage}/{policy}/return_mean": float(np.mean(measured.returns))}, step=step)
+        run.tracker.log_metrics(
+            {f"evaluation/{stage}/{policy}/return_mean": float(np.mean(measured.returns))}, step=step
+        )
         run.save()
     run.tracker.progress(f"evaluate {stage}", len(policies), len(policies), "policies")
 

@@ -17,7 +17,6 @@ from system.seeding import derive_seed
 from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
-
 Drawn = TypeVar("Drawn")
 
 
@@ -118,7 +117,9 @@ class LearnerWorker:
         self.agent.train()
         sums: dict[str, float] = {}
         steps = range(request.first_step, request.first_step + request.num_steps)
-        batches = drawn_ahead(lambda step: (self._segments(request, step), self._transitions(request, step)), steps)
+        batches = drawn_ahead(
+            lambda step: (self._segments(request, step), self._transitions(request, step)), steps
+        )
         for step, (segments, transitions) in zip(steps, batches, strict=True):
             fault_points.reach("learner.step")
             metrics = self.learner.update(segments, transitions, stage=request.stage, step=step)
@@ -169,7 +170,9 @@ class LearnerWorker:
     def _raise_target_returns(self, visible_episodes: int | None) -> None:
         """Asks for what the best online episodes reached, once they are better than the offline ones."""
         table = torch.from_numpy(self.replay.target_returns(visible_episodes).copy())
-        self.agent.target_returns.copy_(torch.maximum(self.agent.target_returns, table.to(self.agent.target_returns)))
+        self.agent.target_returns.copy_(
+            torch.maximum(self.agent.target_returns, table.to(self.agent.target_returns))
+        )
 
 
 def drawn_ahead(draw: Callable[[int], Drawn], steps: Sequence[int]) -> Iterator[Drawn]:

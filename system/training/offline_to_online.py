@@ -107,7 +107,9 @@ class OnlineStage:
 
     def _budget_spent(self) -> bool:
         progress, episodes = self.run.progress, self.config.episodes
-        return progress.env_steps >= self.config.env_steps or (episodes is not None and progress.episodes >= episodes)
+        return progress.env_steps >= self.config.env_steps or (
+            episodes is not None and progress.episodes >= episodes
+        )
 
     def _limiter(self) -> SamplesPerInsertLimiter:
         """The limiter at the run's own counters, which are all the state it has."""

@@ -71,6 +71,8 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
             "return_mean": mean,
             "return_max": float(np.max(returns)),
             "normalized_return_mean": dataset.task.normalized(mean),
+            "reference_min": dataset.task.reference_min,
+            "reference_max": dataset.task.reference_max,
         },
     )
 

@@ -142,15 +142,22 @@ class Rollouts(Protocol):
 
 
 class Workers(Protocol):
-    """Everything that works for a run: in this process, or as Ray actors.
+    """Everything that works for a run: in this process, or as Ray actors."""
 
-    Attributes:
-        replay, learners, rollouts: as their protocols say.
-    """
+    @property
+    def replay(self) -> Replay:
+        """Offline data and the log of online episodes."""
+        ...
 
-    replay: Replay
-    learners: Learners
-    rollouts: Rollouts
+    @property
+    def learners(self) -> Learners:
+        """One or more."""
+        ...
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """One or more."""
+        ...
 
     def take_losses(self) -> dict[str, int]:
         """Worker losses survived since the last call, by name of the counter in `Faults`."""

@@ -41,7 +41,11 @@ def format_summary(summary: dict[str, Any]) -> str:
     ]
     if summary["evaluations"]:
         count = config["evaluation"]["episodes"]
-        lines += ["", format_table(summary["evaluations"]), f"{count} episodes each; intervals over episodes of this run"]
+        lines += [
+            "",
+            format_table(summary["evaluations"]),
+            f"{count} episodes each; intervals over episodes of this run",
+        ]
     if summary["comparisons"]:
         lines += ["", format_comparisons(summary["comparisons"])]
     survived = {name: count for name, count in summary["faults"].items() if count}

@@ -43,7 +43,10 @@ class RolloutWorker:
 
     def collect(self, request: RolloutRequest) -> RolloutResult:
         """Plays the episodes of one request and hands them to the replay."""
-        seed, sequences = self.config.seed, range(request.first_sequence, request.first_sequence + request.num_episodes)
+        seed, sequences = (
+            self.config.seed,
+            range(request.first_sequence, request.first_sequence + request.num_episodes),
+        )
         planner = replace(self.config.planner, select="sample", target_return_ratio=request.target_return_ratio)
         play = play_episodes(
             make_policy(planner_policy_name(planner), self.agent, self.config, planner),
@@ -72,7 +75,8 @@ class RolloutWorker:
             returns=[played.episode.episode_return for played in play.episodes],
             lengths=[played.episode.num_steps for played in play.episodes],
             first_utilities=[
-                played.first_utility if played.first_utility is not None else float("nan") for played in play.episodes
+                played.first_utility if played.first_utility is not None else float("nan")
+                for played in play.episodes
             ],
             decision_seconds=play.decision_seconds,
             version=self.version,

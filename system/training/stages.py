@@ -10,7 +10,6 @@ from system.training.offline import pretrain
 from system.training.offline_to_online import OnlineStage
 from system.training.progress import STAGES, Stage
 
-
 MOST_LOSSES_WITHOUT_CHECKPOINT = 5
 
 

@@ -43,7 +43,9 @@ def killed_and_resumed(folder: Path, point: str, undisturbed: tuple[str, dict]) 
     digest, summary = undisturbed
     assert learner_digest(folder / "run") == digest
     after = read_summary(folder / "run")
-    assert [each["returns"] for each in after["evaluations"]] == [each["returns"] for each in summary["evaluations"]]
+    assert [each["returns"] for each in after["evaluations"]] == [
+        each["returns"] for each in summary["evaluations"]
+    ]
     assert after["schedule"] == summary["schedule"]
 
 

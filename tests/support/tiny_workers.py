@@ -8,11 +8,12 @@ from typing import Any
 from system.config import RunConfig
 from system.config_io import load_config
 from system.data.episode_log import EpisodeLog
+from system.data.episode_record import read_records
 from system.distributed.workers import RayWorkers
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data
 from system.training.protocols import RolloutResult, Rollouts
-from system.types import EpisodeKey
+from system.types import Episode, EpisodeKey
 from tests.support.tiny_runs import write_tiny_config
 
 MOST_POLLS = 120
@@ -56,16 +57,20 @@ def kill_process(process_id: int) -> None:
     os.kill(process_id, signal.SIGKILL)
 
 
-def logged_keys(run_dir: Path) -> list[EpisodeKey]:
-    """Keys of everything in the replay's log, once its owner is closed."""
+def logged_episodes(run_dir: Path) -> dict[EpisodeKey, bytes]:
+    """Key → contents of everything in the replay's log, in order, once its owner is closed; checks that none is twice."""
     log = EpisodeLog.open(run_dir / "replay")
-    keys = [episode.key for episode in log.episodes if episode.key is not None]
-    assert log.quarantined == []
     log.close()
-    return keys
+    assert log.quarantined == []
+    keys = [episode.key for path in sorted(log.folder.glob("*.log")) for episode in read_log_file(path)]
+    assert len(keys) == len(set(keys)) == len(log.episodes)
+    return {
+        episode.key: episode.observations.tobytes() + episode.actions.tobytes() + episode.rewards.tobytes()
+        for episode in log.episodes
+        if episode.key is not None
+    }
 
 
-def check_ledger(run_dir: Path, num_acknowledged: int) -> None:
-    """Everything acknowledged is in the log, once; every incarnation's episodes are numbered in whole rounds."""
-    keys = logged_keys(run_dir)
-    assert len(keys) == len(set(keys)) == num_acknowledged
+def read_log_file(path: Path) -> list[Episode]:
+    """Every sound record of a segment of the log."""
+    return [record.episode for record in read_records(path.read_bytes()) if record.episode is not None]

@@ -1,0 +1,114 @@
+"""F1, F3: rollout workers are killed in the middle of a round; others go on, and nothing is counted twice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from system.data.replay import ReplayBuffer
+from system.distributed import rollout_group
+from system.distributed.rollout_group import RolloutGroup
+from system.errors import SystemFailure, WorkerLost
+from system.training.protocols import UpdateRequest
+from tests.support.tiny_workers import (
+    collect_rounds,
+    kill_process,
+    local_workers,
+    logged_episodes,
+    ray_workers,
+    tiny_config,
+    tiny_data,
+)
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+LONG_ROUND = {"episodes_per_round": 200, "environments_per_worker": 2}
+
+
+def test_workers_killed_at_once_come_back_and_learning_goes_on(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=2, online=LONG_ROUND)
+    workers = ray_workers(config, tmp_path, tmp_path / "run")
+    try:
+        before = workers.processes()
+        workers.rollouts.set_weights(workers.learners.weights(), 1)
+        workers.rollouts.submit(1.0)
+        for index in range(2):
+            kill_process(before[f"rollout_worker-{index}"])
+        assert workers.learners.update(UpdateRequest("offline", 0, 2))
+        results = collect_rounds(workers.rollouts, 2)
+        assert workers.take_losses() == {"rollout_worker_lost": 2}
+        assert workers.take_losses() == {}, "a loss is counted once"
+        after = workers.processes()
+        assert set(after) == set(before)
+        assert not {before["rollout_worker-0"], before["rollout_worker-1"]} & set(after.values())
+        assert workers.replay.stats().online_episodes == sum(len(result.returns) for result in results)
+    finally:
+        workers.close()
+    episodes = logged_episodes(tmp_path / "run")
+    assert {key.epoch for key in episodes} == {1}, "a new incarnation never reuses a key"
+    assert len(episodes) == sum(len(result.returns) for result in results)
+
+
+def test_one_worker_killed_leaves_the_other_alone(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=2, online=LONG_ROUND)
+    workers = ray_workers(config, tmp_path, tmp_path / "run")
+    try:
+        workers.rollouts.set_weights(workers.learners.weights(), 1)
+        workers.rollouts.submit(1.0)
+        kill_process(workers.processes()["rollout_worker-1"])
+        results = collect_rounds(workers.rollouts, 2)
+        assert workers.take_losses() == {"rollout_worker_lost": 1}
+    finally:
+        workers.close()
+    epochs = {key.worker: key.epoch for key in logged_episodes(tmp_path / "run")}
+    assert epochs[0] == 0
+    assert {result.worker for result in results} <= epochs.keys()
+    assert epochs.get(1, 1) == 1
+
+
+def test_a_killed_round_is_played_again_to_the_same_bytes(tmp_path: Path) -> None:
+    outcomes = []
+    for name, make, actors in (("calm", local_workers, 0), ("killed", ray_workers, 1)):
+        config = tiny_config(tmp_path, learners=0, rollout_workers=actors, online=LONG_ROUND)
+        workers = make(config, tmp_path, tmp_path / name)
+        try:
+            workers.rollouts.set_weights(workers.learners.weights(), 1)
+            workers.rollouts.submit(1.0)
+            if actors:
+                kill_process(workers.processes()["rollout_worker-0"])
+            (result,) = collect_rounds(workers.rollouts, 1)
+            assert workers.take_losses() == ({"rollout_worker_lost": 1} if actors else {})
+            assert workers.rollouts.position() == {"0": 200}
+        finally:
+            workers.close()
+        outcomes.append((result.returns, logged_episodes(tmp_path / name)))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_group, "MOST_LOSSES_IN_A_ROW", 1)
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=1, online=LONG_ROUND)
+    workers = ray_workers(config, tmp_path, tmp_path / "run")
+    try:
+        workers.rollouts.set_weights(workers.learners.weights(), 1)
+        with pytest.raises(WorkerLost, match="rollout_worker lost: 2 times in a row"):
+            for _ in range(2):
+                assert isinstance(workers.rollouts, RolloutGroup)
+                workers.rollouts.wait_until_started()
+                workers.rollouts.submit(1.0)
+                kill_process(workers.processes()["rollout_worker-0"])
+                while workers.rollouts.num_pending():
+                    workers.rollouts.collect(wait=True)
+    finally:
+        workers.close()
+
+
+def test_a_worker_that_cannot_be_built_is_not_replaced_for_ever(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=1)
+    data = tiny_data(config, tmp_path)
+    task = replace(data.task, environment_id="Nowhere-v1")
+    replay = ReplayBuffer(data.training, context_length=4, max_episode_steps=10)
+    group = RolloutGroup(task, config, replay, 0)
+    with pytest.raises(SystemFailure, match=r"could not start: .*Nowhere-v1"):
+        group.wait_until_started()
+    group.close()
