@@ -6,6 +6,7 @@ from system.evaluation.measurement import RETURN_CONDITIONED
 from system.evaluation.policies import planner_policy_name
 from system.evaluation.summary import evaluation_record
 from system.training.experiment import Experiment
+from system.training.pictures import draw_pictures
 
 
 def evaluate_policies(run: Experiment, stage: str) -> None:
@@ -35,6 +36,7 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
         )
         run.save()
     run.tracker.progress(f"evaluate {stage}", len(policies), len(policies), "policies")
+    draw_pictures(run, stage)
 
 
 def choose_ratio(run: Experiment, stage: str, policy: str) -> float | None:

@@ -38,6 +38,7 @@ class Progress:
         next_evaluation_env_steps: when the next of them is due.
         best_score, best_checkpoint: of the best of them, to whose weights the guard returns.
         evaluations: reported evaluations so far, as in the summary.
+        open_loop: error of the model by horizon, by stage.
         ratio_curves: mean return at each target-return ratio, by stage and policy.
         num_checkpoints: saved so far; the newest one's number.
         episode_returns, first_utilities: of the newest online episodes, and what was expected of them.
@@ -58,6 +59,7 @@ class Progress:
     best_checkpoint: str | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     ratio_curves: dict[str, dict[str, float]] = field(default_factory=dict)
+    open_loop: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     num_checkpoints: int = 0
     episode_returns: list[float] = field(default_factory=list)
     first_utilities: list[float] = field(default_factory=list)

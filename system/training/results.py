@@ -24,6 +24,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "stages": _stages(progress),
         "evaluations": progress.evaluations,
         "comparisons": compare(progress.evaluations),
+        "open_loop_error": progress.open_loop,
         "target_return_ratio_curves": progress.ratio_curves,
         "schedule": progress.schedule,
         "best_checkpoint": progress.best_checkpoint,

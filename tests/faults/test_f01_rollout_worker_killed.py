@@ -22,11 +22,11 @@ from tests.support.tiny_workers import (
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-LONG_ROUND = {"episodes_per_round": 200, "environments_per_worker": 2}
+LONG_ROUND = {"episodes_per_round": 40, "environments_per_worker": 2}
 
 
-def test_workers_killed_at_once_come_back_and_learning_goes_on(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=2, online=LONG_ROUND)
+def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=3, online=LONG_ROUND)
     workers = ray_workers(config, tmp_path, tmp_path / "run")
     try:
         before = workers.processes()
@@ -35,35 +35,22 @@ def test_workers_killed_at_once_come_back_and_learning_goes_on(tmp_path: Path) -
         for index in range(2):
             kill_process(before[f"rollout_worker-{index}"])
         assert workers.learners.update(UpdateRequest("offline", 0, 2))
-        results = collect_rounds(workers.rollouts, 2)
+        results = collect_rounds(workers.rollouts, 3)
         assert workers.take_losses() == {"rollout_worker_lost": 2}
         assert workers.take_losses() == {}, "a loss is counted once"
+        workers.rollouts.wait_until_started()
         after = workers.processes()
-        assert set(after) == set(before)
-        assert not {before["rollout_worker-0"], before["rollout_worker-1"]} & set(after.values())
-        assert workers.replay.stats().online_episodes == sum(len(result.returns) for result in results)
+        assert {role for role, number in before.items() if after[role] != number} == {
+            "rollout_worker-0",
+            "rollout_worker-1",
+        }
+        assert all(len(result.returns) == LONG_ROUND["episodes_per_round"] for result in results)
     finally:
         workers.close()
     episodes = logged_episodes(tmp_path / "run")
-    assert {key.epoch for key in episodes} == {1}, "a new incarnation never reuses a key"
-    assert len(episodes) == sum(len(result.returns) for result in results)
-
-
-def test_one_worker_killed_leaves_the_other_alone(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=2, online=LONG_ROUND)
-    workers = ray_workers(config, tmp_path, tmp_path / "run")
-    try:
-        workers.rollouts.set_weights(workers.learners.weights(), 1)
-        workers.rollouts.submit(1.0)
-        kill_process(workers.processes()["rollout_worker-1"])
-        results = collect_rounds(workers.rollouts, 2)
-        assert workers.take_losses() == {"rollout_worker_lost": 1}
-    finally:
-        workers.close()
-    epochs = {key.worker: key.epoch for key in logged_episodes(tmp_path / "run")}
-    assert epochs[0] == 0
-    assert {result.worker for result in results} <= epochs.keys()
-    assert epochs.get(1, 1) == 1
+    assert {(key.worker, key.epoch) for key in episodes} <= {(0, 1), (1, 1), (2, 0)}, "a key is never used again"
+    assert (2, 0) in {(key.worker, key.epoch) for key in episodes}
+    assert len(episodes) >= sum(len(result.returns) for result in results)
 
 
 def test_a_killed_round_is_played_again_to_the_same_bytes(tmp_path: Path) -> None:
@@ -78,7 +65,7 @@ def test_a_killed_round_is_played_again_to_the_same_bytes(tmp_path: Path) -> Non
                 kill_process(workers.processes()["rollout_worker-0"])
             (result,) = collect_rounds(workers.rollouts, 1)
             assert workers.take_losses() == ({"rollout_worker_lost": 1} if actors else {})
-            assert workers.rollouts.position() == {"0": 200}
+            assert workers.rollouts.position() == {"0": 40}
         finally:
             workers.close()
         outcomes.append((result.returns, logged_episodes(tmp_path / name)))

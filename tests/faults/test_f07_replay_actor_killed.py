@@ -1,0 +1,131 @@
+"""F2, F7: the replay actor is killed while idle, in the middle of an append, and between append and answer."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from system.data.episodes import EpisodeStore
+from system.data.sampling import SampleRequest
+from system.distributed import replay_service
+from system.distributed.replay_service import ReplayClient, ReplayService, start_replay_service
+from system.errors import DataError, SystemFailure, WorkerLost
+from system.types import Episode, EpisodeKey
+from tests.support.dataset_factory import make_episode, make_episodes
+from tests.support.tiny_workers import kill_process, logged_episodes
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+CONTEXT_LENGTH, MAX_EPISODE_STEPS = 3, 6
+POINTS = ["replay.before_append:3", "replay.mid_append:3", "replay.after_append:3"]
+MANY_POINTS = [
+    f"replay.{place}_append:{count}" for place in ("before", "mid", "after") for count in range(1, 21)
+]
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Path:
+    EpisodeStore.from_episodes(make_episodes(), discount=0.9).save(tmp_path / "offline")
+    return tmp_path / "offline"
+
+
+@pytest.fixture
+def client(tmp_path: Path, offline: Path) -> Iterator[ReplayClient]:
+    made = start_replay_service(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS)
+    yield made
+    made.close()
+
+
+def faulty_client(tmp_path: Path, offline: Path, point: str) -> ReplayClient:
+    """An actor that kills itself at a named point, once."""
+    environment = {**os.environ, "O2O_FAULT": f"{point}:SIGKILL", "O2O_FAULT_ONCE": str(tmp_path / "killed")}
+    actor = ray.remote(ReplayService).options(
+        max_restarts=-1, num_cpus=0, runtime_env={"env_vars": {k: environment[k] for k in ("O2O_FAULT", "O2O_FAULT_ONCE")}}
+    )
+    return ReplayClient(actor.remote(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS))
+
+
+def online_episode(number: int) -> Episode:
+    return replace(
+        make_episode(2 + number % 4, "terminated", 100 + number),
+        key=EpisodeKey(0, 0, number),
+        policy_version=np.zeros(2 + number % 4, dtype=np.int64),
+    )
+
+
+def contents(episode: Episode) -> bytes:
+    return episode.observations.tobytes() + episode.actions.tobytes() + episode.rewards.tobytes()
+
+
+def check_that_nothing_is_lost(tmp_path: Path, offline: Path, point: str, num_episodes: int) -> None:
+    sent = [online_episode(number) for number in range(num_episodes)]
+    client = faulty_client(tmp_path, offline, point)
+    try:
+        for episode in sent:
+            client.add_episodes([episode])
+        assert (tmp_path / "killed").exists(), "the point was not reached"
+        assert client.identity()[1] == 2, "one incarnation was lost"
+        assert client.stats().online_episodes == num_episodes
+        assert client.stats().online_transitions == sum(episode.num_steps for episode in sent)
+    finally:
+        client.close()
+    assert logged_episodes(tmp_path) == {episode.key: contents(episode) for episode in sent}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_while_appending(point: str, tmp_path: Path, offline: Path) -> None:
+    check_that_nothing_is_lost(tmp_path, offline, point, 5)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", MANY_POINTS)
+def test_killed_while_appending_anywhere(point: str, tmp_path: Path, offline: Path) -> None:
+    check_that_nothing_is_lost(tmp_path, offline, point, 24)
+
+
+def test_killed_while_idle_it_answers_as_before(tmp_path: Path, client: ReplayClient) -> None:
+    client.add_episodes([online_episode(number) for number in range(4)])
+    request = SampleRequest(batch_size=8, seed=5, offline_fraction=0.5, visible_episodes=3, weighting="return")
+
+    def answers() -> list[bytes]:
+        segments, transitions = client.sample_segments(request), client.sample_transitions(request)
+        arrays = [*vars(segments).values(), *vars(transitions).values(), client.target_returns(2)]
+        return [array.tobytes() for array in arrays]
+
+    before, stats, (process_id, generation) = answers(), client.stats(), client.identity()
+    kill_process(process_id)
+    assert answers() == before
+    assert client.stats() == stats
+    assert client.identity()[0] != process_id
+    assert client.identity()[1] == generation + 1
+    assert client.add_episodes([online_episode(3), online_episode(4)]) == 1
+
+
+def test_a_superseded_replay_acknowledges_nothing(tmp_path: Path, offline: Path, client: ReplayClient) -> None:
+    client.add_episodes([online_episode(0)])
+    successor = start_replay_service(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS)
+    assert successor.stats().online_episodes == 1
+    with pytest.raises(SystemFailure, match=r"^\S+: writer of generation 1 was superseded by generation 2$"):
+        client.add_episodes([online_episode(1)])
+    successor.close()
+
+
+def test_patience_ends(tmp_path: Path, client: ReplayClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.identity()
+    client.close()
+    monkeypatch.setattr(replay_service, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(WorkerLost, match=r"^replay lost: [^\n]+$") as caught:
+        client.stats()
+    assert caught.value.role == "replay"
+
+
+def test_broken_offline_data_is_named_at_once(tmp_path: Path, offline: Path) -> None:
+    (offline / "rewards.npy").write_bytes(b"")
+    client = start_replay_service(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS)
+    with pytest.raises(SystemFailure, match=r"could not start: .*rewards.npy: does not match its checksum$"):
+        client.stats()
+    assert issubclass(DataError, SystemFailure)
