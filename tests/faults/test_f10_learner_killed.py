@@ -1,0 +1,113 @@
+"""F10: a learner is killed; the others end with it, and the run goes on from its newest checkpoint."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from system.distributed.learner_group import LearnerGroup
+from system.errors import WorkerLost
+from system.training.protocols import UpdateRequest, Weights
+from tests.support.tiny_runs import (
+    learner_digest,
+    read_processes,
+    read_summary,
+    run_o2o,
+    start_o2o,
+    wait_until,
+    write_tiny_config,
+)
+from tests.support.tiny_workers import kill_process, local_workers, ray_workers, tiny_config
+
+ENDLESS = UpdateRequest("offline", 0, 1_000_000)
+REQUEST = UpdateRequest("offline", 0, 4)
+
+
+def differences(ours: Weights, theirs: Weights) -> float:
+    return max(float((value.double() - theirs[name].double()).abs().max()) for name, value in ours.items())
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_two_learners_stay_equal_and_are_lost_and_replaced_together(tmp_path: Path) -> None:
+    alone = local_workers(tiny_config(tmp_path), tmp_path, tmp_path / "alone")
+    alone.learners.update(REQUEST)
+    expected = alone.learners.state()
+    alone.close()
+    config = tiny_config(tmp_path, deterministic=False, learners=2, rollout_workers=0)
+    workers = ray_workers(config, tmp_path, tmp_path / "group")
+    try:
+        fresh = workers.learners.state()
+        workers.learners.update(REQUEST)
+        assert differences(workers.learners.state(), expected) < 1e-6
+        before = workers.processes()
+        threading.Timer(0.5, kill_process, [before["learner-1"]]).start()
+        with pytest.raises(WorkerLost) as caught:
+            workers.learners.update(ENDLESS)
+        assert caught.value.role == "learner"
+        wait_until_gone(before["learner-0"])
+        workers.restart_learners()
+        after = workers.processes()
+        assert {role for role, number in before.items() if after[role] != number} == {"learner-0", "learner-1"}
+        workers.learners.load_state(fresh)
+        workers.learners.update(REQUEST)
+        assert differences(workers.learners.state(), expected) < 1e-6
+        kill_process(after["learner-0"])
+        with pytest.raises(WorkerLost, match="^learner lost: "):
+            workers.learners.weights()
+        assert isinstance(workers.learners, LearnerGroup)
+    finally:
+        workers.close()
+
+
+def wait_until_gone(process_id: int) -> None:
+    """Returns once a process has ended; a hang is the test's failure."""
+    import psutil
+
+    if psutil.pid_exists(process_id):
+        psutil.Process(process_id).wait(timeout=30)
+
+
+def test_a_run_ends_the_same_after_its_actors_were_killed(tmp_path: Path) -> None:
+    calm, shaken = tmp_path / "calm", tmp_path / "shaken"
+    for folder in (calm, shaken):
+        folder.mkdir()
+    result = run_o2o(calm, "run", str(write_tiny_config(calm)), "--run-dir", "run", "--quiet")
+    assert result.returncode == 0, result.stderr
+    config = write_tiny_config(shaken, learners=1, rollout_workers=1)
+    process = start_o2o(
+        shaken, "run", str(config), "--run-dir", "run", "--quiet",
+        environment={"O2O_FAULT": "learner.step:13:SIGKILL", "O2O_FAULT_ONCE": str(shaken / "killed")},
+    )
+    run_dir = shaken / "run"
+    wait_until(lambda: "replay" in read_processes(run_dir), process)
+    started = read_processes(run_dir)
+    wait_until(lambda: (shaken / "killed").exists(), process)
+    kill_process(started["replay"])
+    kill_process(started["rollout_worker-0"])
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert learner_digest(run_dir) == learner_digest(calm / "run")
+    summary = read_summary(run_dir)
+    assert {name: count for name, count in summary["faults"].items() if count} == {
+        "learner_lost": 1,
+        "replay_lost": 1,
+        "rollout_worker_lost": 1,
+    }
+    assert [each["returns"] for each in summary["evaluations"]] == [
+        each["returns"] for each in read_summary(calm / "run")["evaluations"]
+    ]
+    ended = read_processes(run_dir)
+    assert ended.keys() == started.keys()
+    assert {role for role in started if started[role] == ended[role]} == {"driver"}
+    assert not any(is_alive(number) for number in ended.values()), "a process is left behind"
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
