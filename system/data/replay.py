@@ -1,6 +1,8 @@
 """The replay: immutable offline episodes and a growing, durable set of online ones."""
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -12,6 +14,7 @@ from system.data.sampling import ReplayStats, SampleRequest
 from system.data.statistics import target_return_table
 from system.types import Episode, SegmentBatch, TransitionBatch
 
+Batch = TypeVar("Batch", SegmentBatch, TransitionBatch)
 Steps = tuple[Int64[np.ndarray, "R"], Int64[np.ndarray, "R"]]
 
 
@@ -52,16 +55,15 @@ class ReplayBuffer:
 
     def sample_segments(self, request: SampleRequest) -> SegmentBatch:
         """Windows that end at the drawn steps."""
-        parts = [
-            gather_segments(store, episode, step, self.context_length)
-            for store, (episode, step) in self._draw(request)
-        ]
-        return _join_segments(parts)
+        drawn, order = self._draw(request)
+        return _join(
+            [gather_segments(store, episode, step, self.context_length) for store, (episode, step) in drawn], order
+        )
 
     def sample_transitions(self, request: SampleRequest) -> TransitionBatch:
         """The drawn steps."""
-        parts = [gather_transitions(store, episode, step) for store, (episode, step) in self._draw(request)]
-        return _join_transitions(parts)
+        drawn, order = self._draw(request)
+        return _join([gather_transitions(store, episode, step) for store, (episode, step) in drawn], order)
 
     def target_returns(self, visible_episodes: int | None) -> Float32[np.ndarray, "steps"]:
         """The best return-to-go seen at each step, over offline and visible complete online episodes."""
@@ -102,31 +104,30 @@ class ReplayBuffer:
         count = self.online.num_episodes
         return count if visible_episodes is None else min(visible_episodes, count)
 
-    def _draw(self, request: SampleRequest) -> list[tuple[EpisodeStore, Steps]]:
-        """(store, (episodes, steps)) of this shard's offline rows, then of its online ones.
+    def _draw(self, request: SampleRequest) -> tuple[list[tuple[EpisodeStore, Steps]], Int64[np.ndarray, "R"]]:
+        """([(store, (episodes, steps))] of this shard's offline rows, then of its online ones; their order).
 
-        Every shard has its equal share of both kinds, give or take one row, and the shards together are the
-        whole batch.
+        Online rows are spread evenly over the whole batch, so that every shard has its equal share of both
+        kinds, give or take one row. The shards one after the other are the whole batch.
         """
         generator = np.random.default_rng(request.seed)
         online = self.online.view(self._visible(request.visible_episodes))
-        num_offline = request.batch_size
+        size, num_online = request.batch_size, 0
         if online.num_episodes:
-            num_offline = round(request.offline_fraction * request.batch_size)
-        drawn = [
-            (self.offline, _draw_uniform(self.offline, num_offline, generator)),
-            (online, _draw_online(online, request.batch_size - num_offline, request.weighting, generator)),
-        ]
-        rows = generator.permutation(request.batch_size)
+            num_online = size - round(request.offline_fraction * size)
+        episode, step = _draw_uniform(self.offline, size - num_online, generator)
+        online_episode, online_step = _draw_online(online, num_online, request.weighting, generator)
         rank, world = request.shard
-        share = request.batch_size // world
-        chosen = np.sort(rows[rank * share : (rank + 1) * share])
-        own = (chosen[chosen < num_offline], chosen[chosen >= num_offline] - num_offline)
-        return [
-            (store, (episode[part], step[part]))
-            for (store, (episode, step)), part in zip(drawn, own, strict=True)
-            if len(part)
+        rows = np.arange(rank * size // world, (rank + 1) * size // world + 1)
+        online_before = rows * num_online // size
+        own_offline = slice(rows[0] - online_before[0], rows[-1] - online_before[-1])
+        own_online = slice(online_before[0], online_before[-1])
+        drawn = [
+            (self.offline, (episode[own_offline], step[own_offline])),
+            (online, (online_episode[own_online], online_step[own_online])),
         ]
+        order = np.argsort(np.argsort(np.diff(online_before), kind="stable"))
+        return [(store, steps) for store, steps in drawn if len(steps[0])], order
 
 
 def _draw_uniform(store: EpisodeStore, count: int, generator: np.random.Generator) -> Steps:
@@ -146,22 +147,12 @@ def _draw_online(store: EpisodeStore, count: int, weighting: str, generator: np.
     return episode, (generator.random(count) * store.lengths[episode]).astype(np.int64)
 
 
-def _join_segments(parts: list[SegmentBatch]) -> SegmentBatch:
-    return SegmentBatch(
-        observations=np.concatenate([part.observations for part in parts]),
-        actions=np.concatenate([part.actions for part in parts]),
-        rewards=np.concatenate([part.rewards for part in parts]),
-        returns_to_go=np.concatenate([part.returns_to_go for part in parts]),
-        valid=np.concatenate([part.valid for part in parts]),
-        returns_valid=np.concatenate([part.returns_valid for part in parts]),
-    )
-
-
-def _join_transitions(parts: list[TransitionBatch]) -> TransitionBatch:
-    return TransitionBatch(
-        observations=np.concatenate([part.observations for part in parts]),
-        actions=np.concatenate([part.actions for part in parts]),
-        rewards=np.concatenate([part.rewards for part in parts]),
-        next_observations=np.concatenate([part.next_observations for part in parts]),
-        terminated=np.concatenate([part.terminated for part in parts]),
-    )
+def _join(parts: list[Batch], order: Int64[np.ndarray, "R"]) -> Batch:
+    """The rows of all parts in the given order."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    columns = {
+        each.name: np.concatenate([getattr(part, each.name) for part in parts])[order] for each in fields(first)
+    }
+    return type(first)(**columns)

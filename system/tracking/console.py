@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from io import TextIOBase
+from typing import cast
 
 from system.training.protocols import Artifact
 
@@ -25,8 +26,8 @@ class ConsoleTracker:
         quiet: only notes.
     """
 
-    def __init__(self, *, stream: TextIO | None = None, quiet: bool = False) -> None:
-        self.stream = stream or sys.stderr
+    def __init__(self, *, stream: TextIOBase | None = None, quiet: bool = False) -> None:
+        self.stream = stream or cast(TextIOBase, sys.stderr)
         self.quiet = quiet
         self.terminal = self.stream.isatty()
         self._stage = ""
@@ -53,7 +54,8 @@ class ConsoleTracker:
     def note(self, message: str) -> None:
         """Shows a line of its own."""
         self._end_line()
-        print(message, file=self.stream, flush=True)
+        self.stream.write(message + "\n")
+        self.stream.flush()
 
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
         """Shows nothing."""

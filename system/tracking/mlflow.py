@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ METRICS_PER_CALL, PARAMETERS_PER_CALL, TAGS_PER_CALL = 1000, 100, 100
 SECONDS_BETWEEN_BATCHES = 2.0
 LONGEST_WAIT_SECONDS = 30.0
 CLOSE_SECONDS = 60.0
+ATTEMPTS_AT_THE_END = 3
 SYSTEM_METRICS_SECONDS = 10
 
 
@@ -96,21 +98,22 @@ class MLflowTracker:
             self.report(f"MLflow at {self.tracking_uri} has not got everything; the rest is in {self.event_log}")
 
     def _work(self) -> None:
-        wait = SECONDS_BETWEEN_BATCHES
-        while True:
+        wait, attempts = SECONDS_BETWEEN_BATCHES, ATTEMPTS_AT_THE_END
+        while attempts > 0:
             closing = self._closing.is_set()
             try:
-                more = self._send_batch()
+                more, pause = self._send_batch(), SECONDS_BETWEEN_BATCHES
                 wait, self._away = SECONDS_BETWEEN_BATCHES, False
             except Exception as error:  # noqa: BLE001 (whatever a server or store does, training goes on)
-                more, wait = False, min(2 * wait, LONGEST_WAIT_SECONDS)
+                more, pause, wait = True, wait, min(2 * wait, LONGEST_WAIT_SECONDS)
+                attempts -= closing
                 self._tell_away(error)
-                if closing:
-                    return
             if closing and not more:
                 return
-            if not more:
-                self._closing.wait(wait)
+            if self._away and closing:
+                time.sleep(pause)
+            elif self._away or not more:
+                self._closing.wait(pause)
 
     def _send_batch(self) -> bool:
         """Sends the next events; True if there may be more."""
