@@ -41,14 +41,14 @@ class Reconstruction:
     """The model's view of a window at the steps that were asked for, in the task's own units.
 
     Attributes:
-        states, returns, rewards: expected values.
-        actions: distribution of each step's action.
+        states, returns, rewards: expected values; without steps where they were not asked for.
+        actions: distribution of each step's action; likewise.
     """
 
-    states: Float[torch.Tensor, "B Q S"]
-    returns: Float[torch.Tensor, "B Q"]
+    states: Float[torch.Tensor, "B Q1 S"]
+    returns: Float[torch.Tensor, "B Q2"]
     actions: SquashedNormal
-    rewards: Float[torch.Tensor, "B Q"]
+    rewards: Float[torch.Tensor, "B Q3"]
 
 
 class MaskedTrajectoryModel(nn.Module):

@@ -12,7 +12,7 @@ from system.data.episode_record import read_records
 from system.distributed.workers import RayWorkers
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data
-from system.training.protocols import RolloutResult, Rollouts
+from system.training.protocols import RolloutResult, Rollouts, Weights
 from system.types import Episode, EpisodeKey
 from tests.support.tiny_runs import write_tiny_config
 
@@ -50,6 +50,15 @@ def collect_rounds(rollouts: Rollouts, count: int) -> list[RolloutResult]:
             return results
         rollouts.submit(1.0)
     raise AssertionError(f"{len(results)} of {count} rounds")
+
+
+def relative_difference(ours: Weights, theirs: Weights) -> float:
+    """The largest difference between two states, of large tensors in proportion to their largest entry."""
+    assert ours.keys() == theirs.keys()
+    return max(
+        float((value.double() - theirs[name].double()).abs().max()) / max(1.0, float(value.abs().max()))
+        for name, value in ours.items()
+    )
 
 
 def kill_process(process_id: int) -> None:
