@@ -15,7 +15,7 @@ from system.data.statistics import target_return_table
 from system.types import Episode, SegmentBatch, TransitionBatch
 
 Batch = TypeVar("Batch", SegmentBatch, TransitionBatch)
-Steps = tuple[Int64[np.ndarray, "R"], Int64[np.ndarray, "R"]]
+Steps = tuple[np.ndarray, np.ndarray]
 
 
 class ReplayBuffer:

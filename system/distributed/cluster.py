@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from system.distributed.environment import cluster_address
 from system.errors import ClusterLost
 
 OBJECT_STORE_BYTES = 256 * 2**20
+CONNECT_SECONDS = 10.0
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def _connect(address: str | None, num_cpus: float) -> None:
             "num_cpus": math.ceil(max(os.cpu_count() or 1, num_cpus)),
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    else:
+        _refuse_if_silent(address)
     terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
@@ -64,6 +68,17 @@ def _connect(address: str | None, num_cpus: float) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)
+
+
+def _refuse_if_silent(address: str) -> None:
+    """Asks the address itself first: Ray would try for minutes, and write of it to the terminal."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterLost(f"no Ray cluster at {address}: {error}") from None
 
 
 def _first_line(error: Exception) -> str:

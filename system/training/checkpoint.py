@@ -10,9 +10,9 @@ A save is written aside, fsynced, renamed and only then marked COMPLETE; the fil
 Only safetensors and JSON are read: nothing in a checkpoint can execute code.
 """
 
-import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,11 +27,13 @@ from safetensors.torch import save as save_tensors
 
 from system import fault_points
 from system.errors import CheckpointError
+from system.training.checkpoint_files import COMPLETE, mark_complete, parse_object, read_files, write_files
 from system.training.files import sync_folder, write_durably
 
-FORMAT_VERSION = 1
-MANIFEST, COMPLETE, LATEST = "manifest.json", "COMPLETE", "latest"
-FOLDER = "checkpoints"
+LATEST, FOLDER = "latest", "checkpoints"
+
+_NAME = re.compile(r"\d+-\w+", re.ASCII)
+_MAX_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -66,30 +68,31 @@ def save_checkpoint(folder: Path, name: str, content: CheckpointContent) -> Path
 
     Args:
         folder: of all checkpoints of a run.
-        name: sorts after the names of earlier ones.
+        name: `<number>-<stage>`; sorts after the names of earlier ones.
         content: what to save.
+
+    Raises:
+        OSError: the disk is full or broken; what was begun is deleted, and the older checkpoints are untouched.
     """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a checkpoint's name, such as 000012-online")
     folder.mkdir(parents=True, exist_ok=True)
+    sync_folder(folder.parent)
     aside, path = folder / f".{name}", folder / name
     for leftover in (aside, path):
         shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir()
-    files = {
-        f"{component}.safetensors": save_tensors(_contiguous(state))
-        for component, state in content.tensors.items()
-    }
-    files |= {f"{document}.json": json.dumps(value).encode() for document, value in content.documents.items()}
-    for file, data in files.items():
-        _write(aside / file, data)
-        fault_points.reach("checkpoint.mid_write")
-    manifest = json.dumps(_manifest(files), indent=1).encode()
-    _write(aside / MANIFEST, manifest)
-    sync_folder(aside)
-    os.rename(aside, path)
-    sync_folder(folder)
-    fault_points.reach("checkpoint.before_complete")
-    _write(path / COMPLETE, hashlib.sha256(manifest).hexdigest().encode())
-    sync_folder(path)
+    try:
+        aside.mkdir()
+        write_files(aside, _encode(content), package_versions("torch", "safetensors"))
+        os.rename(aside, path)
+        sync_folder(folder)
+        fault_points.reach("checkpoint.before_complete")
+        mark_complete(path)
+    except OSError:
+        # A full disk is not to be kept full by what it cut off.
+        for leftover in (aside, path):
+            shutil.rmtree(leftover, ignore_errors=True)
+        raise
     fault_points.reach("checkpoint.after_complete")
     write_durably(folder / LATEST, name.encode())
     return path
@@ -104,34 +107,32 @@ def load_checkpoint(path: Path) -> CheckpointContent:
     Raises:
         CheckpointError: it is missing, incomplete, corrupt or not a checkpoint; names the file.
     """
-    if path.is_file():
-        raise CheckpointError(
-            f"{path}: a checkpoint is a folder; single files, pickled ones above all, are never loaded"
-        )
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    manifest_data = _read(path / MANIFEST)
-    if _read(path / COMPLETE).decode(errors="replace").strip() != hashlib.sha256(manifest_data).hexdigest():
-        raise CheckpointError(f"{path / MANIFEST}: corrupt (sha256 differs)")
-    manifest = json.loads(manifest_data)
-    if manifest.get("format") != FORMAT_VERSION:
-        raise CheckpointError(f"{path / MANIFEST}: format {manifest.get('format')}, expected {FORMAT_VERSION}")
-    files = {name: _verified(path / name, entry) for name, entry in manifest["files"].items()}
     try:
-        tensors = {
-            Path(name).stem: load_tensors(data) for name, data in files.items() if name.endswith(".safetensors")
-        }
-        documents = {Path(name).stem: json.loads(data) for name, data in files.items() if name.endswith(".json")}
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: unreadable ({error})") from None
-    return CheckpointContent(tensors, documents)
+        if path.is_file():
+            raise CheckpointError(
+                f"{path}: a checkpoint is a folder; single files, pickled ones above all, are never loaded"
+            )
+        if not path.is_dir():
+            raise CheckpointError(f"{path}: no such checkpoint")
+    except OSError as error:
+        raise CheckpointError(f"{str(path)[:200]}: cannot be read ({error.strerror})") from None
+    content = CheckpointContent(tensors={}, documents={})
+    for name, data in read_files(path).items():
+        if name.endswith(".json"):
+            content.documents[Path(name).stem] = parse_object(path / name, data)
+            continue
+        try:
+            content.tensors[Path(name).stem] = load_tensors(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path / name}: not safetensors ({error})") from None
+    return content
 
 
 def checkpoint_names(folder: Path) -> list[str]:
-    """Names of all checkpoints, oldest first; those being written are left out."""
+    """Names of all checkpoints, oldest first; those being written, and what is not ours, are left out."""
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
 
 
 def newest_valid(folder: Path) -> FoundCheckpoint | None:
@@ -141,12 +142,13 @@ def newest_valid(folder: Path) -> FoundCheckpoint | None:
         CheckpointError: there are checkpoints, and none of them is valid.
     """
     skipped: list[str] = []
-    for name in reversed(checkpoint_names(folder)):
+    latest = _latest(folder)
+    for name in sorted({*checkpoint_names(folder), *latest}, reverse=True):
         try:
             return FoundCheckpoint(folder / name, load_checkpoint(folder / name), skipped)
         except CheckpointError as error:
-            # A save that was cut off before COMPLETE is no damage: it never counted.
-            if (folder / name / COMPLETE).exists():
+            # A save that was cut off before COMPLETE is no damage: it never counted. One that `latest` names did.
+            if name in latest or (folder / name / COMPLETE).exists():
                 skipped.append(str(error))
     if skipped:
         raise CheckpointError(f"{folder}: no valid checkpoint is left; the newest: {skipped[0]}")
@@ -159,38 +161,34 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if not (path / FOLDER).is_dir():
-        return path
-    names = [name for name in checkpoint_names(path / FOLDER) if (path / FOLDER / name / COMPLETE).exists()]
+    try:
+        if not (path / FOLDER).is_dir():
+            return path
+        names = [name for name in checkpoint_names(path / FOLDER) if (path / FOLDER / name / COMPLETE).exists()]
+    except OSError as error:
+        raise CheckpointError(f"{str(path)[:200]}: cannot be read ({error.strerror})") from None
     if not names:
         raise CheckpointError(f"{path / FOLDER}: no checkpoint yet")
     return path / FOLDER / names[-1]
 
 
 def prune(folder: Path, keep: int, protect: Iterable[str]) -> None:
-    """Deletes old checkpoints.
+    """Deletes old checkpoints, and what cut-off saves left behind.
 
     Args:
-        folder: of all checkpoints.
-        keep: how many of the newest complete ones stay.
+        folder: of all checkpoints; nothing is being written to it.
+        keep: how many of the newest complete ones stay, besides the one that `latest` names: after damage that
+            one may be older than the damaged ones.
         protect: names that stay in any case.
     """
     names = checkpoint_names(folder)
     complete = [name for name in names if (folder / name / COMPLETE).exists()]
-    staying = {*complete[-keep:], *protect}
+    staying = {*complete[-keep:], *_latest(folder), *protect}
     for name in names[:-1]:
         if name not in staying:
             shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _manifest(files: dict[str, bytes]) -> dict[str, Any]:
-    return {
-        "format": FORMAT_VERSION,
-        "versions": package_versions("torch", "safetensors"),
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
-        },
-    }
+    for aside in folder.glob(".[0-9]*-*"):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def package_versions(*names: str) -> dict[str, str]:
@@ -204,28 +202,22 @@ def package_versions(*names: str) -> dict[str, str]:
     return versions
 
 
-def _contiguous(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+def _encode(content: CheckpointContent) -> dict[str, bytes]:
+    """File name → bytes."""
+    tensors = {
+        f"{component}.safetensors": save_tensors(
+            {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        )
+        for component, state in content.tensors.items()
+    }
+    return tensors | {f"{name}.json": json.dumps(value).encode() for name, value in content.documents.items()}
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _read(path: Path) -> bytes:
+def _latest(folder: Path) -> set[str]:
+    """The name in `latest`; empty where there is none that can be believed."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from None
-
-
-def _verified(path: Path, entry: dict[str, Any]) -> bytes:
-    data = _read(path)
-    if len(data) != entry["bytes"]:
-        raise CheckpointError(f"{path}: truncated ({len(data)} of {entry['bytes']} bytes)")
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise CheckpointError(f"{path}: corrupt (sha256 differs)")
-    return data
+        with (folder / LATEST).open("rb") as stream:
+            name = stream.read(_MAX_NAME_BYTES).decode("ascii")
+    except (OSError, ValueError):
+        return set()
+    return {name} if _NAME.fullmatch(name) else set()

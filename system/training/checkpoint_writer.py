@@ -39,14 +39,17 @@ class CheckpointWriter:
 
     def flush(self) -> None:
         """Waits until everything asked for is on disk."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        # Forgotten first: a failure is raised once, and not again by every save after it.
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
         """Waits, and ends the thread."""
-        self.flush()
-        self._executor.shutdown()
+        try:
+            self.flush()
+        finally:
+            self._executor.shutdown()
 
     def _write(self, name: str, content: CheckpointContent, keep: int, protect: frozenset[str]) -> None:
         try:

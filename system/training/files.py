@@ -9,12 +9,21 @@ from typing import Any
 def write_durably(path: Path, data: bytes) -> None:
     """Writes aside, fsyncs, renames, and fsyncs the folder."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as stream:
+    try:
+        write_and_sync(aside, data)
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_and_sync(path: Path, data: bytes) -> None:
+    """Writes a file in place and fsyncs it; a crash leaves a part of it."""
+    with path.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(aside, path)
-    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

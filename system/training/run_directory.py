@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from system.config import CollectConfig, RunConfig
 from system.config_io import dump_yaml, first_difference, flatten, load_config, to_dict
 from system.errors import ConfigError, RunDirectoryInUse
-from system.training.checkpoint import FOLDER, FoundCheckpoint, newest_valid
+from system.training.checkpoint import FOLDER, FoundCheckpoint, checkpoint_names, newest_valid
 from system.training.files import write_durably, write_json
 from system.training.progress import STAGES, Stage
 
@@ -42,21 +42,18 @@ class RunDirectory:
 
         Raises:
             RunDirectoryInUse: another process owns it.
-            ConfigError: it was made with another configuration; names the first key that differs.
+            ConfigError: it cannot be used, or was made with another configuration; names the first key that
+                differs.
         """
-        path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        try:
-            if restart and (path / CONFIG).exists():
-                os.rename(path, _aside(path))
-                os.close(lock)
-                path.mkdir(parents=True)
-                lock = _lock(path)
-            directory = cls(path)
+        directory = cls(path)
+        with ExitStack() as locks:
+            locks.enter_context(_locked(path))
+            if restart and directory._holds_a_run():
+                _move_aside(path)
+                # The old lock is kept until the new one is held, so that no third process slips in between.
+                locks.enter_context(_locked(path))
             directory._check_config(config)
             yield directory
-        finally:
-            os.close(lock)
 
     @property
     def checkpoints(self) -> Path:
@@ -87,8 +84,8 @@ class RunDirectory:
             summary: dict[str, Any] = json.loads((self.path / SUMMARY).read_text())
         except (OSError, ValueError):
             return None
-        reached = STAGES.index(summary.get("next_stage", "offline"))
-        return summary if reached >= STAGES.index(until) else None
+        stage = summary.get("next_stage") if isinstance(summary, dict) else None
+        return summary if stage in STAGES and STAGES.index(stage) >= STAGES.index(until) else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json."""
@@ -98,9 +95,16 @@ class RunDirectory:
         """Writes processes.json: role → process id."""
         write_json(self.path / PROCESSES, dict(processes))
 
+    def _holds_a_run(self) -> bool:
+        return (self.path / CONFIG).exists() or bool(checkpoint_names(self.checkpoints))
+
     def _check_config(self, config: RunConfig | CollectConfig) -> None:
         file = self.path / CONFIG
         if not file.exists():
+            if checkpoint_names(self.checkpoints):
+                raise ConfigError(
+                    f"{file}: missing, so its checkpoints are of an unknown run; --restart moves them aside"
+                )
             write_durably(file, dump_yaml(config).encode())
             return
         before = load_config(type(config), str(file), (), presets=self.path)
@@ -112,22 +116,53 @@ class RunDirectory:
             )
 
 
-def _lock(path: Path) -> int:
-    """An exclusive lock that the operating system frees when its holder dies."""
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a directory, which is created if need be; the system frees it when its holder dies."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # A link in the lock's place could have us overwrite any file.
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be used as a run directory ({error.strerror})") from None
+    try:
+        _acquire(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
+    except BlockingIOError:
+        text = os.pread(descriptor, 200, 0).decode(errors="replace")
+        holder = "".join(filter(str.isprintable, text)).strip() or "another process"
         raise RunDirectoryInUse(f"{path}: locked by {holder}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: its file system cannot lock files ({error.strerror})") from None
+    if not _is_at(descriptor, path / LOCK):
+        # What was opened has been moved aside since, by a --restart: this lock guards the old directory.
+        raise RunDirectoryInUse(f"{path}: being restarted by another process")
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    return descriptor
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
-def _aside(path: Path) -> Path:
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _move_aside(path: Path) -> None:
+    """Renames a directory to `<name>.<n>`, the first n that is free; a link to it keeps pointing to a new one."""
+    target = path.resolve()
     number = 1
-    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+    while (aside := target.with_name(f"{target.name}.{number}")).exists():
         number += 1
-    return aside
+    try:
+        os.rename(target, aside)
+        target.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be moved aside ({error.strerror})") from None

@@ -1,0 +1,151 @@
+"""What every replay must do; a new one is one line in `REPLAYS`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from system.data.episode_log import EpisodeLog
+from system.data.episodes import EpisodeStore
+from system.data.replay import ReplayBuffer
+from system.data.sampling import SampleRequest
+from system.training.protocols import Replay
+from system.types import Episode, EpisodeKey, SegmentBatch
+from tests.support.dataset_factory import make_episode
+
+DISCOUNT, LENGTH, LIMIT = 0.9, 4, 12
+OFFLINE = [make_episode(3 + index, "terminated", index) for index in range(6)]
+
+
+def in_memory(folder: Path) -> Replay:
+    return ReplayBuffer(
+        EpisodeStore.from_episodes(OFFLINE, discount=DISCOUNT), context_length=LENGTH, max_episode_steps=LIMIT
+    )
+
+
+def durable(folder: Path) -> Replay:
+    return ReplayBuffer(
+        EpisodeStore.from_episodes(OFFLINE, discount=DISCOUNT),
+        context_length=LENGTH,
+        max_episode_steps=LIMIT,
+        log=EpisodeLog.open(folder),
+    )
+
+
+REPLAYS: dict[str, Callable[[Path], Replay]] = {"in_memory": in_memory, "durable": durable}
+
+
+@pytest.fixture(params=REPLAYS)
+def replay(request: pytest.FixtureRequest, tmp_path: Path) -> Replay:
+    return REPLAYS[request.param](tmp_path)
+
+
+def online(sequence: int, length: int = 5, ending: str = "terminated", reward: float = 100.0) -> Episode:
+    """Its rewards tell it from offline data."""
+    episode = make_episode(length, ending, 50 + sequence)
+    rewards = np.full(length, reward + sequence, dtype=np.float32)
+    return replace(episode, rewards=rewards, key=EpisodeKey(0, 0, sequence))
+
+
+def count_online(batch: SegmentBatch) -> int:
+    return int((batch.rewards[:, -1] >= 90.0).sum())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.6, 1.0])
+def test_the_split_is_exact(replay: Replay, fraction: float) -> None:
+    replay.add_episodes([online(0), online(1)])
+    for seed in range(5):
+        batch = replay.sample_segments(SampleRequest(20, seed, offline_fraction=fraction))
+        assert count_online(batch) == 20 - round(20 * fraction)
+        steps = replay.sample_transitions(SampleRequest(20, seed, offline_fraction=fraction))
+        assert int((steps.rewards >= 90.0).sum()) == 20 - round(20 * fraction)
+
+
+def test_without_online_episodes_everything_is_offline(replay: Replay) -> None:
+    assert count_online(replay.sample_segments(SampleRequest(16, 0, offline_fraction=0.0))) == 0
+    replay.add_episodes([online(0)])
+    hidden = SampleRequest(16, 0, offline_fraction=0.0, visible_episodes=0)
+    assert count_online(replay.sample_segments(hidden)) == 0
+
+
+def test_a_request_always_gives_the_same_batch(replay: Replay) -> None:
+    replay.add_episodes([online(0), online(1)])
+    request = SampleRequest(16, 3, offline_fraction=0.5, visible_episodes=2)
+    first = replay.sample_segments(request)
+    replay.add_episodes([online(2), online(3)])
+    second = replay.sample_segments(request)
+    assert np.array_equal(first.observations, second.observations)
+    assert not np.array_equal(first.observations, replay.sample_segments(replace(request, seed=4)).observations)
+
+
+def test_shards_are_the_whole_batch(replay: Replay) -> None:
+    replay.add_episodes([online(0), online(1)])
+    request = SampleRequest(16, 5, offline_fraction=0.5)
+    whole = replay.sample_segments(request)
+    parts = [replay.sample_segments(replace(request, shard=(rank, 2))) for rank in range(2)]
+    assert np.array_equal(np.concatenate([part.observations for part in parts]), whole.observations)
+    steps = [replay.sample_transitions(replace(request, shard=(rank, 2))) for rank in range(2)]
+    assert np.array_equal(
+        np.concatenate([part.actions for part in steps]), replay.sample_transitions(request).actions
+    )
+
+
+def test_adding_again_stores_once(replay: Replay) -> None:
+    assert replay.add_episodes([online(0), online(1)]) == 2
+    assert replay.add_episodes([online(1), online(2)]) == 1
+    stats = replay.stats()
+    assert (stats.online_episodes, stats.online_transitions, stats.duplicates) == (3, 15, 1)
+    assert (stats.offline_episodes, stats.offline_transitions) == (6, sum(each.num_steps for each in OFFLINE))
+
+
+def test_truncation_is_not_termination(replay: Replay) -> None:
+    replay.add_episodes([online(0, 3, "time_limit", 100.0), online(1, 3, "terminated", 200.0)])
+    steps = replay.sample_transitions(SampleRequest(400, 0, offline_fraction=0.0))
+    truncated, ended = steps.rewards == 100.0, steps.rewards == 201.0
+    assert truncated.any()
+    assert not steps.terminated[truncated].any()
+    assert steps.terminated[ended].any()
+    assert not steps.terminated[ended].all()
+
+
+def test_the_returns_of_a_cut_episode_are_not_valid(replay: Replay) -> None:
+    replay.add_episodes([online(0, 4, "cut")])
+    batch = replay.sample_segments(SampleRequest(32, 0, offline_fraction=0.0))
+    assert batch.valid.any()
+    assert not batch.returns_valid.any()
+
+
+def test_return_weighting_prefers_better_episodes_and_leaves_cut_ones_out(replay: Replay) -> None:
+    replay.add_episodes([online(0, 5, reward=100.0), online(1, 5, reward=300.0), online(2, 5, "cut", 500.0)])
+    batch = replay.sample_segments(SampleRequest(3000, 0, offline_fraction=0.0, weighting="return"))
+    rewards = batch.rewards[:, -1]
+    assert (rewards == 301.0).mean() == pytest.approx(2 / 3, abs=0.04)
+    assert not (rewards == 502.0).any()
+
+
+def test_uniform_weighting_is_over_steps(replay: Replay) -> None:
+    replay.add_episodes([online(0, 2), online(1, 8)])
+    batch = replay.sample_segments(SampleRequest(3000, 0, offline_fraction=0.0))
+    assert (batch.rewards[:, -1] == 101.0).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_target_returns_rise_with_complete_visible_episodes(replay: Replay) -> None:
+    before = replay.target_returns(None)
+    replay.add_episodes([online(0, 4, "cut", 900.0), online(1, 4, "terminated", 100.0)])
+    assert np.array_equal(replay.target_returns(0), before)
+    assert np.array_equal(replay.target_returns(1), before)
+    after = replay.target_returns(None)
+    assert after[0] == pytest.approx(101.0 * (1 + 0.9 + 0.81 + 0.729), rel=1e-5)
+    assert (after >= before).all()
+
+
+def test_a_durable_replay_comes_back_from_its_log(tmp_path: Path) -> None:
+    first = durable(tmp_path)
+    first.add_episodes([online(0), online(1)])
+    request = SampleRequest(16, 3, offline_fraction=0.5)
+    expected = first.sample_segments(request)
+    again = durable(tmp_path)
+    assert np.array_equal(again.sample_segments(request).observations, expected.observations)
+    assert again.add_episodes([online(1)]) == 0

@@ -1,0 +1,110 @@
+"""A Ray session of the run's own: it leaves the caller's signal handlers alone and ends with its driver."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from system.distributed.cluster import cluster_session
+from system.distributed.environment import cluster_address, prepare_environment
+from system.errors import ClusterLost, SystemFailure
+
+HANG_SECONDS = 120.0
+DRIVER = """
+import os, signal, sys
+from system.distributed.environment import prepare_environment
+prepare_environment(None)
+from system.distributed.cluster import cluster_session
+
+def on_terminate(number, frame):
+    print("asked to stop", flush=True)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, on_terminate)
+with cluster_session(None, num_cpus=7):
+    import ray
+    print(int(ray.cluster_resources()["CPU"]), flush=True)
+    with cluster_session(None, num_cpus=1):
+        pass
+    print(ray.is_initialized(), os.environ["RAY_AUTH_MODE"], flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)}
+    environment.pop("RAY_AUTH_MODE")
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) >= 7, "as many logical CPUs as the actors ask for"
+    assert process.stdout.readline() == "True token\n", "an inner session leaves the outer one running"
+    yield process
+    process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_session_ends_with_its_driver(
+    number: signal.Signals, driver: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    processes = psutil.Process(driver.pid).children(recursive=True)
+    assert any("raylet" in process.name() for process in processes)
+    driver.send_signal(number)
+    out, error = driver.communicate(timeout=HANG_SECONDS)
+    if number == signal.SIGTERM:
+        assert out == "asked to stop\n", "Ray must not take over the driver's own handler"
+        assert error.splitlines()[-1:] == ["KeyboardInterrupt"]
+    else:
+        assert (driver.returncode, error) == (-signal.SIGKILL, "")
+    _, left = psutil.wait_procs(processes, timeout=HANG_SECONDS)
+    assert left == []
+    assert not (tmp_path / ".ray").exists(), "no token is left on disk"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nonsense", "auto"])
+def test_no_cluster_at_the_address(address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    before = signal.getsignal(signal.SIGTERM)
+    started = time.monotonic()
+    with pytest.raises(ClusterLost, match=rf"^no Ray cluster at {address}: [^\n]+$"), cluster_session(address, num_cpus=1):
+        pass
+    assert time.monotonic() - started < HANG_SECONDS
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capfd.readouterr().err == ""
+    assert issubclass(ClusterLost, SystemFailure)
+
+
+def test_a_submitted_job_finds_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert cluster_address(None) is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert cluster_address(None) == "10.0.0.1:6379"
+    assert cluster_address("10.0.0.2:6379") == "10.0.0.2:6379"
+
+
+def test_authentication_is_settled_before_ray_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")
+    prepare_environment("10.0.0.1:6379")
+    assert os.environ["RAY_AUTH_MODE"] == "", "a running cluster's mode is inherited"
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    prepare_environment(None)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    prepare_environment(None)
+    assert os.environ["RAY_AUTH_MODE"] == "disabled", "what the user has set stays"
