@@ -77,7 +77,8 @@ def _entries(path: Path, data: bytes) -> dict[str, tuple[int, str]]:
     if manifest.get("format") != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format {manifest.get('format')!r}, expected {FORMAT_VERSION}")
     try:
-        entries = {str(name): (int(each["bytes"]), str(each["sha256"])) for name, each in manifest["files"].items()}
+        files = manifest["files"].items()
+        entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files}
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe its files ({type(error).__name__})") from None
     for name in entries:

@@ -112,7 +112,8 @@ class RunDirectory:
         if key is not None:
             was, now = flatten(to_dict(before)).get(key), flatten(to_dict(config)).get(key)
             raise ConfigError(
-                f"{key}: {self.path} was made with {was!r}, now {now!r} is asked for; --restart moves the old run aside"
+                f"{key}: {self.path} was made with {was!r}, now {now!r} is asked for; "
+                "--restart moves the old run aside"
             )
 
 
@@ -158,6 +159,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _move_aside(path: Path) -> None:
     """Renames a directory to `<name>.<n>`, the first n that is free; a link to it keeps pointing to a new one."""
     target = path.resolve()
+    if Path.cwd().is_relative_to(target):
+        raise ConfigError(f"{path}: cannot be moved aside from within; change to another folder first")
     number = 1
     while (aside := target.with_name(f"{target.name}.{number}")).exists():
         number += 1

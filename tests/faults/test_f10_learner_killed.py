@@ -1,6 +1,6 @@
 """F10: a learner is killed; the others end with it, and the run goes on from its newest checkpoint."""
 
-import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from system.distributed.learner_group import LearnerGroup
 from system.errors import WorkerLost
 from system.training.protocols import UpdateRequest
 from tests.support.tiny_runs import (
+    HANG_SECONDS,
     learner_digest,
     read_processes,
     read_summary,
@@ -63,45 +64,48 @@ def wait_until_gone(process_id: int) -> None:
         psutil.Process(process_id).wait(timeout=30)
 
 
-def test_a_run_ends_the_same_after_its_actors_were_killed(tmp_path: Path) -> None:
-    calm, shaken = tmp_path / "calm", tmp_path / "shaken"
-    for folder in (calm, shaken):
-        folder.mkdir()
-    result = run_o2o(calm, "run", str(write_tiny_config(calm)), "--run-dir", "run", "--quiet")
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process that nothing happened to."""
+    folder = tmp_path_factory.mktemp("calm")
+    result = run_o2o(folder, "run", str(write_tiny_config(folder)), "--run-dir", "run", "--quiet")
     assert result.returncode == 0, result.stderr
-    config = write_tiny_config(shaken, learners=1, rollout_workers=1)
-    process = start_o2o(
-        shaken, "run", str(config), "--run-dir", "run", "--quiet",
-        environment={"O2O_FAULT": "learner.step:13:SIGKILL", "O2O_FAULT_ONCE": str(shaken / "killed")},
-    )
-    run_dir = shaken / "run"
+    return folder / "run"
+
+
+def start_shaken(folder: Path, point: str) -> subprocess.Popen[str]:
+    """The same run over Ray; its learner kills itself at a named point, once."""
+    config = write_tiny_config(folder, learners=1, rollout_workers=1)
+    environment = {"O2O_FAULT": f"{point}:SIGKILL", "O2O_FAULT_ONCE": str(folder / "killed")}
+    return start_o2o(folder, "run", str(config), "--run-dir", "run", "--quiet", environment=environment)
+
+
+def check_shaken(folder: Path, process: subprocess.Popen[str], calm: Path, faults: dict[str, int]) -> None:
+    _, error = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 0, error
+    assert learner_digest(folder / "run") == learner_digest(calm)
+    ours, theirs = read_summary(folder / "run"), read_summary(calm)
+    assert {name: count for name, count in ours["faults"].items() if count} == faults
+    assert [each["returns"] for each in ours["evaluations"]] == [each["returns"] for each in theirs["evaluations"]]
+    assert ours["schedule"] == theirs["schedule"]
+
+
+def test_a_run_ends_the_same_after_all_its_actors_were_killed(tmp_path: Path, calm: Path) -> None:
+    process = start_shaken(tmp_path, "learner.step:13")
+    run_dir = tmp_path / "run"
     wait_until(lambda: "replay" in read_processes(run_dir), process)
     started = read_processes(run_dir)
-    wait_until(lambda: (shaken / "killed").exists(), process)
+    wait_until((tmp_path / "killed").exists, process)
     kill_process(started["replay"])
     kill_process(started["rollout_worker-0"])
-    _, error = process.communicate(timeout=240)
-    assert process.returncode == 0, error
-    assert learner_digest(run_dir) == learner_digest(calm / "run")
-    summary = read_summary(run_dir)
-    assert {name: count for name, count in summary["faults"].items() if count} == {
-        "learner_lost": 1,
-        "replay_lost": 1,
-        "rollout_worker_lost": 1,
-    }
-    assert [each["returns"] for each in summary["evaluations"]] == [
-        each["returns"] for each in read_summary(calm / "run")["evaluations"]
-    ]
+    check_shaken(tmp_path, process, calm, {"learner_lost": 1, "replay_lost": 1, "rollout_worker_lost": 1})
     ended = read_processes(run_dir)
     assert ended.keys() == started.keys()
     assert {role for role in started if started[role] == ended[role]} == {"driver"}
-    assert not any(is_alive(number) for number in ended.values()), "a process is left behind"
+    assert not any(map(psutil.pid_exists, ended.values())), "a process is left behind"
 
 
-def is_alive(process_id: int) -> bool:
-    """Whether a process is there."""
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
+@pytest.mark.soak
+@pytest.mark.parametrize("step", range(1, 60, 3))
+def test_a_run_ends_the_same_wherever_its_learner_is_killed(step: int, tmp_path: Path, calm: Path) -> None:
+    check_shaken(tmp_path, start_shaken(tmp_path, f"learner.step:{step}"), calm, {"learner_lost": 1})
