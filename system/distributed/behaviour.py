@@ -21,8 +21,8 @@ from ray.tune.registry import register_env
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from system.envs.recording import RecordingEnvironment, scale_rewards
-from system.envs.registry import find_task, make_environment
+from system.envs.recording import make_recorded_environment
+from system.envs.registry import find_task
 from system.errors import CheckpointError
 from system.models.gaussian_policy import GaussianPolicy
 from system.types import Episode
@@ -62,7 +62,7 @@ class BehaviourAgent:
         self.env_steps = 0
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         name = f"behaviour-{environment_id}"
-        register_env(name, lambda _: scale_rewards(RecordingEnvironment(make_environment(environment_id)), REWARD_SCALE))
+        register_env(name, lambda _: make_recorded_environment(environment_id, reward_scale=REWARD_SCALE))
         config = _ppo_config(name, num_environments, env_runners, seed % 2**31)
         self._algorithm: PPO = config.build_algo()
 
@@ -188,7 +188,8 @@ def _ppo_config(environment_name: str, num_environments: int, env_runners: int, 
 
 def _drain(runner: EnvRunner) -> tuple[int, list[tuple[int, int, Episode]]]:
     """Runs where the environments are: (steps since the last call, finished episodes with their order)."""
-    steps, finished = 0, []
+    steps = 0
+    finished: list[tuple[int, int, Episode]] = []
     if runner.env is None:  # the local runner has none when remote ones sample
         return steps, finished
     for index, environment in enumerate(runner.env.unwrapped.envs):

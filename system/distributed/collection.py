@@ -17,10 +17,10 @@ from system.distributed.behaviour import BehaviourAgent
 from system.distributed.cluster import cluster_session
 from system.envs.registry import find_task
 from system.envs.vector import EnvironmentBatch
+from system.errors import ConfigError
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
 from system.evaluation.policies import Policy, RandomPolicy, make_policy, planner_policy_name
 from system.evaluation.rollouts import play_episodes
-from system.errors import ConfigError
 from system.seeding import derive_seed, torch_generator
 from system.training.checkpoint import find_checkpoint, load_checkpoint
 from system.training.learner_worker import load_agent
@@ -74,7 +74,8 @@ class Collector:
             address: of a Ray cluster for the behaviour agent; None starts a local session.
         """
         if self.config.policy == "random":
-            return self._record(RandomPolicy(find_task(self.config.environment).action_dim), 1, "uniform actions", 0)
+            uniform = RandomPolicy(find_task(self.config.environment).action_dim)
+            return self._record(uniform, 1, "uniform actions", 0)
         if self.config.policy == "checkpoint":
             policy, length = saved_policy(Path(str(self.config.checkpoint)), self.config)
             return self._record(policy, length, f"saved policy, action noise {self.config.action_noise:g}", 0)
@@ -92,7 +93,10 @@ class Collector:
         """Learns until the target or the budget is reached; every episode goes to the log."""
         config, file = self.config, self.folder / AGENT_FILE
         agent = BehaviourAgent(
-            config.environment, num_environments=config.environments, env_runners=0, seed=derive_seed(config.seed, "ppo")
+            config.environment,
+            num_environments=config.environments,
+            env_runners=0,
+            seed=derive_seed(config.seed, "ppo"),
         )
         if file.exists():
             agent.load(file)

@@ -8,6 +8,7 @@ learner's rollout fragments end.
 import gymnasium
 import numpy as np
 
+from system.envs.registry import make_environment
 from system.types import Episode
 
 
@@ -67,6 +68,15 @@ class RecordingEnvironment(gymnasium.Wrapper):
         )
 
 
-def scale_rewards(environment: gymnasium.Env, scale: float) -> gymnasium.Env:
-    """What a learner that likes small returns sees; a recording inside keeps the task's own rewards."""
-    return gymnasium.wrappers.TransformReward(environment, lambda reward: scale * reward)
+def make_recorded_environment(environment_id: str, *, reward_scale: float) -> gymnasium.Env:
+    """What a behaviour agent steps: scaled rewards for its learner, the task's own in the recording inside.
+
+    Args:
+        environment_id: an id of `system.envs.registry.ENVIRONMENTS`.
+        reward_scale: factor of the rewards that the learner sees.
+
+    Raises:
+        ConfigError: the id is not known.
+    """
+    recorded = RecordingEnvironment(make_environment(environment_id))
+    return gymnasium.wrappers.TransformReward(recorded, lambda reward: reward_scale * float(reward))

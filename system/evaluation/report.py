@@ -57,8 +57,10 @@ def load_summary(run: Path) -> dict[str, Any]:
     file = run / "summary.json" if run.is_dir() else run
     try:
         summary: dict[str, Any] = json.loads(file.read_text())
-        summary["config"], summary["seed"], summary["evaluations"], summary["dataset"]  # noqa: B018 (they must be there)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = {"config", "seed", "evaluations", "dataset"} - summary.keys()
+        if missing:
+            raise DataError(f"{file}: {sorted(missing)[0]} is missing")
+    except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{file}: not the summary of a finished run ({type(error).__name__}: {error})") from None
     return summary
 
@@ -127,10 +129,12 @@ def format_report(groups: Sequence[Group]) -> str:
     for group in groups:
         dataset, seeds = group.summaries[0]["dataset"], [summary["seed"] for summary in group.summaries]
         episodes = group.summaries[0]["config"]["evaluation"]["episodes"]
+        names = ", ".join(map(str, seeds))
         parts.append(
-            f"### {group.name}\n\n{len(seeds)} training seeds ({', '.join(map(str, seeds))}) × {episodes} episodes; "
-            f"dataset mean {group.score(dataset['return_mean']):.1f}, best {group.score(dataset['return_max']):.1f}. "
-            f"Normalised scores; 95 % intervals resample {'seeds, then ' if len(seeds) > 1 else ''}episodes."
+            f"### {group.name}\n\n{len(seeds)} training seeds ({names}) × {episodes} episodes; "
+            f"dataset mean {group.score(dataset['return_mean']):.1f}, "
+            f"best {group.score(dataset['return_max']):.1f}. Normalised scores; 95 % intervals resample "
+            f"{'seeds, then ' if len(seeds) > 1 else ''}episodes."
         )
         parts.append(
             _markdown(

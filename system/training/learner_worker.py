@@ -72,9 +72,8 @@ def check_weights(agent: TrajectoryAgent, weights: Weights, source: str) -> None
         if name not in own:
             raise CheckpointError(f"{source}: weight {name} is unexpected")
         if own[name].shape != weights[name].shape:
-            raise CheckpointError(
-                f"{source}: weight {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
-            )
+            found, expected = tuple(weights[name].shape), tuple(own[name].shape)
+            raise CheckpointError(f"{source}: weight {name} has shape {found}, expected {expected}")
 
 
 class LearnerWorker:

@@ -15,7 +15,8 @@ import yaml
 
 from system.data.minari_writer import write_dataset
 from system.envs.registry import environment_specification, find_task
-from system.training.checkpoint import COMPLETE, checkpoint_names
+from system.training.checkpoint import checkpoint_names
+from system.training.checkpoint_files import COMPLETE
 from tests.support.dataset_factory import make_episode
 
 ENVIRONMENT = "InvertedPendulum-v5"
