@@ -10,10 +10,11 @@ SOURCES = sorted((ROOT / "system").rglob("*.py"))
 
 BOTTOM = {"types", "config", "config_io", "strict_yaml", "errors", "seeding", "fault_points", "presets"}
 
-# A module may import what has a lower rank, or the same folder. The two protocol files are nouns.
+# A module may import what has a lower rank, or the same folder. The protocol files and what they mention are nouns.
 RANKS = {
     "models.protocols": 1,
     "training.protocols": 1,
+    "data.sampling": 1,
     "data": 2,
     "envs": 2,
     "models": 3,

@@ -250,12 +250,12 @@ def test_sealed_nonsense_is_refused_by_name(name: str, data: bytes, tmp_path: Pa
 
 def test_pipes_giants_and_endless_names_are_refused_without_waiting(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, "000001-offline", content())
-    os.truncate(path / "learner.safetensors", 1 << 50)
-    with pytest.raises(CheckpointError, match="learner.safetensors: corrupt"):
+    os.truncate(path / "learner.safetensors", 1 << 36)
+    with pytest.raises(CheckpointError, match=r"learner\.safetensors: corrupt"):
         load_checkpoint(path)
     (path / "learner.safetensors").unlink()
     os.mkfifo(path / "learner.safetensors")
-    with pytest.raises(CheckpointError, match="learner.safetensors: not a file"):
+    with pytest.raises(CheckpointError, match=r"learner\.safetensors: not a file"):
         load_checkpoint(path)
     endless = tmp_path / ("x" * 10_000)
     for ask in (load_checkpoint, find_checkpoint):

@@ -41,11 +41,8 @@ def test_restart_moves_the_old_run_aside_and_counts_up(tmp_path: Path) -> None:
     for seed in range(3):
         visit(path, replace(CONFIGURATION, seed=seed), restart=True)
         (path / f"of_{seed}").touch()
-    assert [(tmp_path / name / f"of_{seed}").exists() for seed, name in enumerate(("run.1", "run.2", "run"))] == [
-        True,
-        True,
-        True,
-    ]
+    for seed, name in enumerate(("run.1", "run.2", "run")):
+        assert (tmp_path / name / f"of_{seed}").exists()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["run", "run.1", "run.2"]
 
 
