@@ -34,7 +34,13 @@ class LearnerActor:
     """
 
     def __init__(
-        self, task: TaskSpec, config: RunConfig, statistics: DatasetStatistics, replay: Replay, rank: int, world: int
+        self,
+        task: TaskSpec,
+        config: RunConfig,
+        statistics: DatasetStatistics,
+        replay: Replay,
+        rank: int,
+        world: int,
     ) -> None:
         self.worker = LearnerWorker(
             task,

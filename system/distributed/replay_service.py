@@ -35,7 +35,9 @@ class ReplayService:
         context_length, max_episode_steps: as in `ReplayBuffer`.
     """
 
-    def __init__(self, offline_folder: Path, log_folder: Path, context_length: int, max_episode_steps: int) -> None:
+    def __init__(
+        self, offline_folder: Path, log_folder: Path, context_length: int, max_episode_steps: int
+    ) -> None:
         self.log = EpisodeLog.open(log_folder)
         self.buffer = ReplayBuffer(
             EpisodeStore.open(offline_folder),

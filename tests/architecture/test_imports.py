@@ -14,7 +14,7 @@ BOTTOM = {"types", "config", "config_io", "strict_yaml", "errors", "seeding", "f
 RANKS = {
     "models.protocols": 1,
     "training.protocols": 1,
-    "data.sampling": 1,
+    "data.sampling": 0,
     "data": 2,
     "envs": 2,
     "models": 3,

@@ -51,7 +51,7 @@ def test_two_learners_stay_equal_and_are_lost_and_replaced_together(tmp_path: Pa
         workers.learners.update(REQUEST)
         assert relative_difference(workers.learners.state(), expected) <= 1e-6
         kill_process(after["learner-0"])
-        with pytest.raises(WorkerLost, match="^learner lost: "):
+        with pytest.raises(WorkerLost, match=r"^learner lost: "):
             workers.learners.weights()
         assert isinstance(workers.learners, LearnerGroup)
     finally:

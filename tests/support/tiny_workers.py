@@ -67,7 +67,7 @@ def kill_process(process_id: int) -> None:
 
 
 def logged_episodes(run_dir: Path) -> dict[EpisodeKey, bytes]:
-    """Key → contents of everything in the replay's log, in order, once its owner is closed; checks that none is twice."""
+    """Key → contents of everything in the log, in order, once its owner is closed; checks that none is twice."""
     log = EpisodeLog.open(run_dir / "replay")
     log.close()
     assert log.quarantined == []
