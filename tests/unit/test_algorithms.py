@@ -1,0 +1,148 @@
+"""The losses and updates: closed forms, values of a chain that can be written down, exact continuation."""
+
+import numpy as np
+import pytest
+import torch
+
+from system.algorithms.agent import TrajectoryAgent
+from system.algorithms.iql import IQL, actor_loss, expectile_loss
+from system.algorithms.m3pc import M3PCLearner, learning_rate_at
+from system.algorithms.optimizer_state import keep_gradients
+from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
+from system.data.episodes import EpisodeStore, gather_segments, gather_transitions
+from system.data.statistics import compute_statistics
+from system.models.critics import ValueNetworks
+from system.models.distributions import SquashedNormal
+from system.types import TaskSpec, TransitionBatch
+from tests.support.dataset_factory import make_episode
+
+TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=12)
+CONFIG = RunConfig(
+    model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
+    critic=CriticConfig(hidden_width=16),
+    trajectory=TrajectoryTrainingConfig(warmup_steps=2, learning_rate=3e-3),
+    pretrain=PretrainConfig(update_steps=200),
+)
+
+
+def test_the_expectile_loss_is_smallest_at_the_expectile() -> None:
+    sample = torch.tensor([0.0, 1.0, 2.0, 7.0], dtype=torch.float64)
+    grid = torch.linspace(0.0, 7.0, 701, dtype=torch.float64)
+    losses = torch.stack([expectile_loss(sample - value, 0.8) for value in grid])
+    best = grid[losses.argmin()]
+    above, below = (sample - best).clamp(min=0).sum(), (best - sample).clamp(min=0).sum()
+    assert (0.8 * above).item() == pytest.approx((0.2 * below).item(), abs=5e-2)
+    assert grid[torch.stack([expectile_loss(sample - value, 0.5) for value in grid]).argmin()].item() == 2.5
+
+
+def test_the_actor_imitates_better_actions_more() -> None:
+    policy = SquashedNormal(torch.zeros(2, 1), torch.zeros(2, 1))
+    actions = torch.tensor([[0.5], [0.0]])
+    equal = actor_loss(policy, actions, torch.zeros(2), 3.0)
+    assert equal.item() == pytest.approx(-policy.log_prob(actions).mean().item())
+    weighted = actor_loss(policy, actions, torch.tensor([1.0, -100.0]), 3.0)
+    assert weighted.item() == pytest.approx(-0.5 * np.exp(3.0) * policy.log_prob(actions)[0].item(), rel=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    training = TrajectoryTrainingConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate_fraction=0.1)
+    rates = [learning_rate_at(training, step, 110) for step in range(111)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize(("terminated", "expected"), [(True, [1.5, 1.0]), (False, [10.0, 10.0])])
+def test_values_of_a_chain_stop_at_termination_and_go_on_at_truncation(
+    terminated: bool, expected: list[float]
+) -> None:
+    """s0 → s1 → end, reward 1 each, γ 0.5; where s1 is cut instead, it leads back to s0 for ever: γ 0.9."""
+    torch.manual_seed(0)
+    discount = 0.5 if terminated else 0.9
+    networks = ValueNetworks(2, 1, hidden_width=32, num_critics=2, layer_norm=False)
+    networks.return_std.fill_(5.0)
+    learner = IQL(networks, CriticConfig(learning_rate=1e-2, target_update_rate=0.05), discount, keep_gradients)
+    states = np.eye(2, dtype=np.float32)
+    batch = TransitionBatch(
+        observations=np.repeat(states, 16, axis=0),
+        actions=np.zeros((32, 1), np.float32),
+        rewards=np.ones(32, np.float32),
+        next_observations=np.repeat(states[::-1], 16, axis=0).copy(),
+        terminated=np.repeat([False, terminated], 16),
+    )
+    for _ in range(600):
+        learner.update(batch)
+    with torch.no_grad():
+        values = networks.q(torch.from_numpy(states), torch.zeros(2, 1))
+    assert values.tolist() == pytest.approx(expected, abs=0.6)
+
+
+@pytest.fixture(scope="module")
+def store() -> EpisodeStore:
+    return EpisodeStore.from_episodes(
+        [make_episode(4 + index, "terminated", index, TASK) for index in range(8)], discount=CONFIG.discount
+    )
+
+
+def make_learner(store: EpisodeStore) -> M3PCLearner:
+    agent = TrajectoryAgent(TASK, CONFIG)
+    agent.set_statistics(compute_statistics(store, TASK.max_episode_steps))
+    return M3PCLearner(agent, CONFIG)
+
+
+def update(learner: M3PCLearner, store: EpisodeStore, step: int) -> dict[str, float]:
+    generator = np.random.default_rng(step)
+    episode = generator.integers(store.num_episodes, size=16)
+    last = (generator.random(16) * store.lengths[episode]).astype(np.int64)
+    metrics = learner.update(
+        gather_segments(store, episode, last, 4),
+        [gather_transitions(store, episode, last)],
+        stage="offline",
+        step=step,
+    )
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def test_losses_fall(store: EpisodeStore) -> None:
+    learner = make_learner(store)
+    history = [update(learner, store, step) for step in range(200)]
+    for name in ("trajectory/nll_loss", "trajectory/rewards_loss", "trajectory/returns_loss"):
+        early, late = (np.mean([each[name] for each in part]) for part in (history[:30], history[-30:]))
+        assert late < early, name
+
+
+def test_a_restored_learner_goes_on_bit_for_bit(store: EpisodeStore) -> None:
+    learner, other = make_learner(store), make_learner(store)
+    for step in range(5):
+        update(learner, store, step)
+    other.load_state(learner.state())
+    for step in range(5, 10):
+        assert update(learner, store, step) == update(other, store, step)
+    ours, theirs = learner.state(), other.state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_alpha_rises_while_the_entropy_is_under_its_bound(store: EpisodeStore) -> None:
+    learner = make_learner(store)
+    before = learner.log_alpha.item()
+    learner._update_alpha(torch.tensor(-1.0))
+    assert learner.log_alpha.item() > before
+    learner._update_alpha(torch.tensor(5.0))
+    learner._update_alpha(torch.tensor(5.0))
+    assert learner.log_alpha.item() < before
+
+
+def test_a_loss_that_is_not_finite_is_named(store: EpisodeStore) -> None:
+    from system.data.replay import ReplayBuffer
+    from system.training.learner_worker import LearnerWorker
+    from system.training.protocols import UpdateRequest
+
+    replay = ReplayBuffer(store, context_length=4, max_episode_steps=TASK.max_episode_steps)
+    worker = LearnerWorker(TASK, CONFIG, compute_statistics(store, TASK.max_episode_steps), replay)
+    with torch.no_grad():
+        worker.agent.values.actor_log_std.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="is not finite at offline update step 3"):
+        worker.update(UpdateRequest("offline", 3, 1))

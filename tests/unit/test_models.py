@@ -1,0 +1,142 @@
+"""Distributions, masks and the trajectory model: what each promises in its docstring."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
+
+from system.config import ModelConfig
+from system.models.distributions import SquashedNormal
+from system.models.masked_trajectory import MaskedTrajectoryModel, Tokens
+from system.models.masks import (
+    ACTIONS,
+    RETURNS,
+    REWARDS,
+    STATES,
+    TASK_MASKS,
+    forward_dynamics,
+    random_autoregressive,
+    return_conditioned,
+    sample_training_mask,
+)
+
+LENGTH = 6
+
+
+def squashed() -> SquashedNormal:
+    generator = torch.Generator().manual_seed(0)
+    return SquashedNormal(torch.randn(4, 3, generator=generator), 0.3 * torch.randn(4, 3, generator=generator))
+
+
+def test_the_log_density_is_that_of_tanh_of_a_normal() -> None:
+    ours = squashed()
+    actions = ours.sample(1, torch.Generator().manual_seed(1))[0].clamp(-0.99, 0.99)
+    theirs = Independent(TransformedDistribution(Normal(ours.mean, ours.log_std.exp()), TanhTransform()), 1)
+    assert torch.allclose(ours.log_prob(actions), theirs.log_prob(actions), atol=1e-4)
+
+
+def test_actions_at_the_bounds_have_a_finite_density() -> None:
+    assert torch.isfinite(squashed().log_prob(torch.ones(4, 3))).all()
+
+
+def test_the_entropy_estimate_is_the_mean_negative_log_density() -> None:
+    one = squashed()
+    ours = SquashedNormal(one.mean.expand(4000, 4, 3), one.log_std.expand(4000, 4, 3))
+    estimate = ours.entropy(torch.randn(4000, 4, 3, generator=torch.Generator().manual_seed(2))).mean(0)
+    literal = -ours.log_prob(ours.sample(1, torch.Generator().manual_seed(3))[0]).mean(0)
+    assert torch.allclose(estimate, literal, atol=0.1)
+
+
+@pytest.mark.parametrize("current", [0, 3, LENGTH - 1])
+def test_the_named_masks_show_what_their_names_say(current: int) -> None:
+    steps = np.arange(LENGTH)
+    rcbc, dynamics = return_conditioned(LENGTH, current), forward_dynamics(LENGTH, current)
+    assert np.array_equal(rcbc[STATES], steps <= current)
+    assert np.array_equal(rcbc[ACTIONS], steps < current)
+    assert rcbc[RETURNS, current]
+    assert not rcbc[REWARDS].any()
+    assert np.array_equal(dynamics[STATES], steps <= current)
+    assert dynamics[ACTIONS].all()
+    assert not dynamics[RETURNS].any()
+    assert not dynamics[REWARDS].any()
+
+
+def test_a_training_mask_always_hides_an_action_and_the_future_of_its_anchor() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        mask = random_autoregressive(LENGTH, generator)
+        assert mask.shape == (4, LENGTH)
+        assert not mask[ACTIONS].all()
+
+
+def test_the_share_of_task_masks_is_what_is_asked_for() -> None:
+    exact = [
+        mask(LENGTH, current).tobytes()
+        for mask in (return_conditioned, forward_dynamics)
+        for current in range(LENGTH)
+    ]
+    generator = np.random.default_rng(0)
+    always = [sample_training_mask(LENGTH, 1.0, generator).tobytes() in exact for _ in range(100)]
+    assert all(always)
+    share = np.mean([sample_training_mask(LENGTH, 0.4, generator).tobytes() in exact for _ in range(3000)])
+    assert share == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedTrajectoryModel:
+    torch.manual_seed(0)
+    config = ModelConfig(context_length=LENGTH, width=16, encoder_layers=1, decoder_layers=1, num_heads=2)
+    model = MaskedTrajectoryModel(5, 2, config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def tokens(seed: int = 0) -> Tokens:
+    generator = torch.Generator().manual_seed(seed)
+    return Tokens(
+        states=torch.randn(3, LENGTH, 5, generator=generator),
+        returns=torch.randn(3, LENGTH, generator=generator),
+        actions=torch.rand(3, LENGTH, 2, generator=generator),
+        rewards=torch.randn(3, LENGTH, generator=generator),
+        valid=torch.ones(3, LENGTH, dtype=torch.bool),
+    )
+
+
+@pytest.mark.parametrize("name", TASK_MASKS)
+@torch.no_grad()
+def test_hidden_tokens_are_not_looked_at_and_visible_ones_are(name: str, model: MaskedTrajectoryModel) -> None:
+    mask = TASK_MASKS[name](LENGTH, 3)
+    original, other = tokens(0), tokens(1)
+
+    def mixed(take_visible: bool) -> Tokens:
+        """Other values in the visible tokens, or in the hidden ones."""
+        swap = {
+            modality: torch.from_numpy(mask[modality] == take_visible)
+            for modality in (STATES, RETURNS, ACTIONS, REWARDS)
+        }
+        return Tokens(
+            states=torch.where(swap[STATES][:, None], other.states, original.states),
+            returns=torch.where(swap[RETURNS], other.returns, original.returns),
+            actions=torch.where(swap[ACTIONS][:, None], other.actions, original.actions),
+            rewards=torch.where(swap[REWARDS], other.rewards, original.rewards),
+            valid=original.valid,
+        )
+
+    outputs = model(original, mask)
+    assert torch.equal(model(mixed(take_visible=False), mask), outputs)
+    assert not torch.allclose(model(mixed(take_visible=True), mask), outputs, atol=1e-3)
+
+
+@torch.no_grad()
+def test_asking_for_some_steps_is_part_of_asking_for_all(model: MaskedTrajectoryModel) -> None:
+    mask = forward_dynamics(LENGTH, 2)
+    partial = model.reconstruct(tokens(), mask, first_step=2, modalities=(STATES, REWARDS))
+    decoded = model(tokens(), mask)
+    assert torch.allclose(
+        partial.states, model.predict_states(decoded[:, STATES], tokens(), mask, 0)[:, 2:], atol=1e-5
+    )
+    assert torch.allclose(partial.rewards, model.predict_scalar(decoded[:, REWARDS], REWARDS)[:, 2:], atol=1e-5)
+    assert partial.returns.shape == (3, 0)
