@@ -31,4 +31,4 @@ def answer(call: ray.ObjectRef) -> Any:
 
 def describe(error: RayActorError) -> str:
     """One line on how an actor was lost."""
-    return str(error).strip().splitlines()[0]
+    return str(error).strip().splitlines()[0].rstrip(".")

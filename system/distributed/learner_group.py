@@ -97,7 +97,7 @@ def average_over_group(parameters: Iterable[nn.Parameter]) -> None:
     try:
         torch.distributed.all_reduce(flat)
     except RuntimeError as error:
-        raise WorkerLost("learner", str(error).splitlines()[0]) from None
+        raise WorkerLost("learner", "the connection to another learner ended") from error
     flat /= torch.distributed.get_world_size()
     offset = 0
     for gradient in gradients:

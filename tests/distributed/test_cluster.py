@@ -75,7 +75,7 @@ def test_a_session_ends_with_its_driver(
     assert not (tmp_path / ".ray").exists(), "no token is left on disk"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nonsense", "auto"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nonsense"])
 def test_no_cluster_at_the_address(
     address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

@@ -228,7 +228,9 @@ def test_a_crafted_manifest_is_refused_by_name(manifest: Any, tmp_path: Path) ->
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", ["../secret.json", "/etc/secret.json", "learner.pt", MANIFEST, "a\n.json"])
+@pytest.mark.parametrize(
+    "name", ["../secret.json", "/etc/secret.json", "learner.pt", "a.json.pt", MANIFEST, "a\n.json"]
+)
 def test_a_manifest_cannot_name_files_elsewhere_or_of_other_kinds(name: str, tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("{}")
     path = save_checkpoint(tmp_path, "000001-offline", content())

@@ -1,6 +1,7 @@
 """A run directory belongs to one process and one configuration."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,4 +167,18 @@ def test_processes_are_rewritten_whole(tmp_path: Path) -> None:
     run.write_processes({"driver": 1, "learner-0": 2})
     run.write_processes({"driver": 1, "learner-0": 3})
     assert json.loads((tmp_path / "processes.json").read_text()) == {"driver": 1, "learner-0": 3}
+    assert [each.name for each in tmp_path.iterdir()] == ["processes.json"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_processes({"driver": 1})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run.write_processes({"driver" * (1 << 16): 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert json.loads((tmp_path / "processes.json").read_text()) == {"driver": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["processes.json"]
