@@ -10,7 +10,7 @@ SOURCES = sorted((ROOT / "system").rglob("*.py"))
 
 BOTTOM = {"types", "config", "config_io", "strict_yaml", "errors", "seeding", "fault_points", "presets"}
 
-# A module may import what has a lower rank, or the same folder. The protocol files and what they mention are nouns.
+# A module may import what has a lower rank, or the same folder. Protocols, and what they mention, are nouns.
 RANKS = {
     "models.protocols": 1,
     "training.protocols": 1,
