@@ -98,6 +98,9 @@ class PretrainConfig:
 class OnlineConfig:
     env_steps: int = setting(5000, low=0, doc="budget of the online stage")
     episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
+    explore_with: Literal["best", "configured"] = setting(
+        "best", doc="the evaluated planner that did best on the selection episodes, or the configured one"
+    )
     environments_per_worker: int = setting(8, low=1, high=4096)
     episodes_per_round: int = setting(8, low=1, doc="episodes between weight updates of a lock-step round")
     updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")

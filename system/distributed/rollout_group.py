@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.errors import WorkerLost
-from system.training.protocols import Replay, RolloutRequest, RolloutResult, Weights
+from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
 from system.types import TaskSpec
 
@@ -91,12 +91,12 @@ class RolloutGroup:
         """Puts the weights where every worker gets them with its next round."""
         self._weights, self._version = ray.put(dict(weights)), version
 
-    def submit(self, target_return_ratio: float) -> None:
+    def submit(self, exploration: Exploration) -> None:
         """Gives every idle worker one round."""
         count = self.config.online.episodes_per_round
         for member in self._members:
             if member.request is None:
-                member.request = RolloutRequest(count, member.next_sequence, self._version, target_return_ratio)
+                member.request = RolloutRequest(count, member.next_sequence, self._version, exploration)
                 member.result = member.actor.play.remote(member.request, self._weights)
                 member.next_sequence += count
 

@@ -8,9 +8,9 @@ weights of the best scheduled evaluation so far.
 import numpy as np
 
 from system.evaluation.measurement import SCHEDULE_SEEDS
-from system.evaluation.policies import planner_policy_name
 from system.evaluation.statistics import bootstrap_interval
 from system.training.experiment import Experiment
+from system.training.exploration import choose_exploration
 
 
 class CollapseGuard:
@@ -48,9 +48,11 @@ class CollapseGuard:
 
     def _measure(self) -> dict[str, float]:
         run = self.run
-        policy = planner_policy_name(run.config.planner)
+        exploration = choose_exploration(run.config, run.progress.ratio_curves)
         episodes = run.config.evaluation.schedule_episodes
-        played = run.measurer().measure(policy, run.progress.target_return_ratio, SCHEDULE_SEEDS, episodes)
+        played = run.measurer().measure(
+            exploration.policy, exploration.target_return_ratio, SCHEDULE_SEEDS, episodes
+        )
         low, high = bootstrap_interval(np.asarray(played.returns))
         return {
             "env_steps": float(run.progress.env_steps),

@@ -3,7 +3,6 @@
 import numpy as np
 
 from system.evaluation.measurement import RETURN_CONDITIONED
-from system.evaluation.policies import planner_policy_name
 from system.evaluation.summary import evaluation_record
 from system.training.experiment import Experiment
 from system.training.pictures import draw_pictures
@@ -11,8 +10,6 @@ from system.training.pictures import draw_pictures
 
 def evaluate_policies(run: Experiment, stage: str) -> None:
     """Measures the configured policies, those already measured in this stage left out.
-
-    The ratio that exploration will ask for is the one chosen for the configured planner.
 
     Args:
         run: its progress takes the records and ratio curves.
@@ -41,14 +38,8 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
 
 def choose_ratio(run: Experiment, stage: str, policy: str) -> float | None:
     """The target-return ratio that does best on the selection episodes; None for what asks for nothing."""
-    ratios = run.config.evaluation.target_return_ratios
     if policy not in RETURN_CONDITIONED:
         return None
-    if len(ratios) == 1:
-        best = ratios[0]
-    else:
-        best, curve = run.measurer().choose_ratio(policy)
-        run.progress.ratio_curves[f"{stage}/{policy}"] = {str(ratio): mean for ratio, mean in curve.items()}
-    if policy == planner_policy_name(run.config.planner):
-        run.progress.target_return_ratio = best
+    best, curve = run.measurer().choose_ratio(policy)
+    run.progress.ratio_curves[f"{stage}/{policy}"] = {str(ratio): mean for ratio, mean in curve.items()}
     return best

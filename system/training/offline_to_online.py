@@ -11,6 +11,7 @@ from system.config import OnlineConfig
 from system.data.rate_limiter import SamplesPerInsertLimiter
 from system.training.collapse_guard import CollapseGuard
 from system.training.experiment import Experiment
+from system.training.exploration import choose_exploration
 from system.training.protocols import RolloutResult
 
 LARGEST_CHUNK = 10
@@ -34,6 +35,7 @@ class OnlineStage:
         self.run = run
         self.guard = guard
         self.config = run.config.online
+        self.exploration = choose_exploration(run.config, run.progress.ratio_curves)
         self.lock_step = run.config.deterministic or run.config.rollout_workers == 0
 
     def train(self) -> None:
@@ -53,7 +55,7 @@ class OnlineStage:
     def _round(self) -> None:
         """Lock-step: newest weights, whole episodes, then every update they allow."""
         self.run.broadcast_weights()
-        self.run.rollouts.submit(self._ratio())
+        self.run.rollouts.submit(self.exploration)
         while not (results := self.run.rollouts.collect(wait=True)):
             self.run.stop_if_asked()
         self._account(results)
@@ -64,7 +66,7 @@ class OnlineStage:
         self.run.stop_if_asked()
         self.run.broadcast_weights()
         if self._limiter().can_insert():
-            self.run.rollouts.submit(self._ratio())
+            self.run.rollouts.submit(self.exploration)
         self._account(self.run.rollouts.collect(wait=False))
         if not self._update():
             self._account(self.run.rollouts.collect(wait=True))
@@ -122,6 +124,3 @@ class OnlineStage:
             update_steps=progress.online_update_steps,
         )
 
-    def _ratio(self) -> float:
-        chosen = self.run.progress.target_return_ratio
-        return self.run.config.planner.target_return_ratio if chosen is None else chosen

@@ -32,7 +32,6 @@ class Progress:
         env_steps, episodes: collected online and acknowledged by the replay.
         weights_version: how often the weights have changed; what acts is stamped with it.
         next_sequence: next episode number of every rollout worker.
-        target_return_ratio: what exploration asks for; chosen on selection episodes.
         stage_seconds: time spent in each stage, over all resumptions.
         schedule: scheduled evaluations of the planner: {env_steps, mean, low, high}.
         next_evaluation_env_steps: when the next of them is due.
@@ -51,7 +50,6 @@ class Progress:
     episodes: int = 0
     weights_version: int = 0
     next_sequence: dict[str, int] = field(default_factory=dict)
-    target_return_ratio: float | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
     schedule: list[dict[str, float]] = field(default_factory=list)
     next_evaluation_env_steps: int = 0

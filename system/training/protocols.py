@@ -74,6 +74,20 @@ class Learners(Protocol):
 
 
 @dataclass(frozen=True)
+class Exploration:
+    """How rollout workers act.
+
+    Attributes:
+        policy: a planner's name in `system.evaluation.policies.POLICIES`; candidates are drawn in proportion
+            to their utility.
+        target_return_ratio: asked of it.
+    """
+
+    policy: str
+    target_return_ratio: float
+
+
+@dataclass(frozen=True)
 class RolloutRequest:
     """A round of exploration by one worker.
 
@@ -81,13 +95,13 @@ class RolloutRequest:
         num_episodes: whole episodes to collect.
         first_sequence: key.sequence of the first of them.
         version: version of the weights to act with.
-        target_return_ratio: asked of the planner.
+        exploration: how to act.
     """
 
     num_episodes: int
     first_sequence: int
     version: int
-    target_return_ratio: float
+    exploration: Exploration
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,7 @@ class Rollouts(Protocol):
         """Makes new weights available to every worker's next round."""
         ...
 
-    def submit(self, target_return_ratio: float) -> None:
+    def submit(self, exploration: Exploration) -> None:
         """Gives every idle worker one round to do (in process: nothing happens yet)."""
         ...
 

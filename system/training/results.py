@@ -7,6 +7,7 @@ from system.config_io import to_dict
 from system.evaluation.summary import compare, format_comparisons, format_table
 from system.training.checkpoint import package_versions
 from system.training.experiment import Experiment
+from system.training.exploration import choose_exploration
 from system.training.progress import Progress
 
 VERSIONS = ("offline-to-online", "torch", "ray", "gymnasium", "mujoco", "minari", "mlflow", "numpy")
@@ -24,6 +25,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "stages": _stages(progress),
         "evaluations": progress.evaluations,
         "comparisons": compare(progress.evaluations),
+        "exploration": asdict(choose_exploration(run.config, progress.ratio_curves)),
         "open_loop_error": progress.open_loop,
         "target_return_ratio_curves": progress.ratio_curves,
         "schedule": progress.schedule,

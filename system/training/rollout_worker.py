@@ -7,11 +7,11 @@ import torch
 
 from system.config import RunConfig
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.policies import make_policy, planner_policy_name
+from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import Play, play_episodes
 from system.seeding import derive_seed, torch_generator
 from system.training.learner_worker import build_agent, resolve_device
-from system.training.protocols import Replay, RolloutRequest, RolloutResult, Weights
+from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.types import Episode, EpisodeKey, TaskSpec
 
 
@@ -47,9 +47,12 @@ class RolloutWorker:
             self.config.seed,
             range(request.first_sequence, request.first_sequence + request.num_episodes),
         )
-        planner = replace(self.config.planner, select="sample", target_return_ratio=request.target_return_ratio)
+        exploration = request.exploration
+        planner = replace(
+            self.config.planner, select="sample", target_return_ratio=exploration.target_return_ratio
+        )
         play = play_episodes(
-            make_policy(planner_policy_name(planner), self.agent, self.config, planner),
+            make_policy(exploration.policy, self.agent, self.config, planner),
             self.environments,
             [derive_seed(seed, "exploration", self.index, sequence) for sequence in sequences],
             history_length=self.config.model.context_length,
@@ -103,11 +106,11 @@ class LocalRollouts:
         """Makes the weights those of the next round."""
         self.worker.set_weights(weights, version)
 
-    def submit(self, target_return_ratio: float) -> None:
+    def submit(self, exploration: Exploration) -> None:
         """Notes one round, unless one is pending already."""
         if self.submitted is None:
             self.submitted = RolloutRequest(
-                self.episodes_per_round, self.next_sequence, self.worker.version, target_return_ratio
+                self.episodes_per_round, self.next_sequence, self.worker.version, exploration
             )
             self.next_sequence += self.episodes_per_round
 

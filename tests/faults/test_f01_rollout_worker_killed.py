@@ -9,7 +9,7 @@ from system.data.replay import ReplayBuffer
 from system.distributed import rollout_group
 from system.distributed.rollout_group import RolloutGroup
 from system.errors import SystemFailure, WorkerLost
-from system.training.protocols import UpdateRequest
+from system.training.protocols import Exploration, UpdateRequest
 from tests.support.tiny_workers import (
     collect_rounds,
     kill_process,
@@ -31,7 +31,7 @@ def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> 
     try:
         before = workers.processes()
         workers.rollouts.set_weights(workers.learners.weights(), 1)
-        workers.rollouts.submit(1.0)
+        workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
         for index in range(2):
             kill_process(before[f"rollout_worker-{index}"])
         assert workers.learners.update(UpdateRequest("offline", 0, 2))
@@ -60,7 +60,7 @@ def test_a_killed_round_is_played_again_to_the_same_bytes(tmp_path: Path) -> Non
         workers = make(config, tmp_path, tmp_path / name)
         try:
             workers.rollouts.set_weights(workers.learners.weights(), 1)
-            workers.rollouts.submit(1.0)
+            workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
             if actors:
                 kill_process(workers.processes()["rollout_worker-0"])
             (result,) = collect_rounds(workers.rollouts, 1)
@@ -82,7 +82,7 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path, monkeypatc
             for _ in range(2):
                 assert isinstance(workers.rollouts, RolloutGroup)
                 workers.rollouts.wait_until_started()
-                workers.rollouts.submit(1.0)
+                workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
                 kill_process(workers.processes()["rollout_worker-0"])
                 while workers.rollouts.num_pending():
                     workers.rollouts.collect(wait=True)

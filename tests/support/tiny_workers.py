@@ -12,7 +12,7 @@ from system.data.episode_record import read_records
 from system.distributed.workers import RayWorkers
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data
-from system.training.protocols import RolloutResult, Rollouts, Weights
+from system.training.protocols import Exploration, RolloutResult, Rollouts, Weights
 from system.types import Episode, EpisodeKey
 from tests.support.tiny_runs import write_tiny_config
 
@@ -48,7 +48,7 @@ def collect_rounds(rollouts: Rollouts, count: int) -> list[RolloutResult]:
         results += rollouts.collect(wait=True)
         if len(results) >= count:
             return results
-        rollouts.submit(1.0)
+        rollouts.submit(Exploration("forward_mpc_q", 1.0))
     raise AssertionError(f"{len(results)} of {count} rounds")
 
 
