@@ -17,6 +17,7 @@ from system.errors import ClusterLost
 
 OBJECT_STORE_BYTES = 256 * 2**20
 CONNECT_SECONDS = 10.0
+LOCAL_ATTEMPTS = 3
 
 
 @contextmanager
@@ -62,12 +63,24 @@ def _connect(address: str | None, num_cpus: float) -> None:
         _refuse_if_silent(address)
     terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterLost(f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}") from None
+        _start(options, 1 if address else LOCAL_ATTEMPTS)
+    except Exception as error:
+        raise ClusterLost(f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)
+
+
+def _start(options: dict[str, Any], attempts: int) -> None:
+    """Under load Ray's daemons give up on each other, with a bare Exception; starting again helps."""
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(**options)
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def _refuse_if_silent(address: str) -> None:

@@ -88,6 +88,35 @@ def test_no_cluster_at_the_address(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("failures", "starts"), [(2, True), (3, False)])
+def test_a_local_session_that_does_not_come_up_is_started_again(
+    failures: int, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[str] = []
+
+    def start(address: str, **options: object) -> None:
+        attempts.append(address)
+        if len(attempts) <= failures:
+            raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    if starts:
+        with cluster_session(None, num_cpus=2):
+            assert attempts == ["local"] * 3
+        with pytest.raises(ClusterLost, match=r"^the cluster has 2 CPUs, the run needs 3$"), cluster_session(
+            None, num_cpus=3
+        ):
+            pass
+    else:
+        refusal = r"^no Ray cluster at this machine: The current node timed out during startup\.$"
+        with pytest.raises(ClusterLost, match=refusal), cluster_session(None, num_cpus=2):
+            pass
+
+
 def test_a_submitted_job_finds_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "")
     assert cluster_address(None) is None
