@@ -15,7 +15,7 @@ from system.config import RunConfig
 from system.config_io import flatten, to_dict
 from system.errors import Interrupted
 from system.tracking.composite import make_tracker
-from system.training.checkpoint import FoundCheckpoint, find_checkpoint, load_checkpoint
+from system.training.checkpoint import FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
@@ -24,6 +24,7 @@ from system.training.progress import Stage
 from system.training.protocols import Artifact, Tracker, Workers
 from system.training.results import format_summary, summarize
 from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
+from system.training.saved_agent import load_run_checkpoint
 from system.training.stages import work_through
 
 
@@ -79,7 +80,7 @@ def _begin(run: Experiment, start: Path | None) -> None:
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
     if start is not None:
         path = find_checkpoint(start)
-        run.start_from(path, load_checkpoint(path))
+        run.start_from(path, load_run_checkpoint(path))
         run.progress.stage = "offline_evaluation"
     run.save()
 

@@ -3,16 +3,11 @@
 import argparse
 from typing import Any
 
-from system.config import RunConfig
-from system.config_io import config_from_dict
-from system.errors import CheckpointError, ConfigError
 from system.evaluation.measurement import RETURN_CONDITIONED, Measurer
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.tracking.console import ConsoleTracker
-from system.training.checkpoint import CheckpointContent, find_checkpoint, load_checkpoint
 from system.training.files import write_json
-from system.training.learner_worker import load_agent
-from system.types import TaskSpec
+from system.training.saved_agent import open_agent
 
 
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
@@ -21,11 +16,9 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
         arguments: of the verb `evaluate`.
     """
-    path = find_checkpoint(arguments.checkpoint)
-    content = load_checkpoint(path)
-    config = _configuration(content, arguments)
-    task = _task(content, path.name)
-    measurer = Measurer(load_agent(task, config, content.tensors["learner"], str(path)), config, _never)
+    saved = open_agent(arguments.checkpoint, _overrides(arguments))
+    path, config, task = saved.path, saved.config, saved.task
+    measurer = Measurer(saved.agent, config, _never)
     console = ConsoleTracker(quiet=arguments.quiet)
     records: list[dict[str, Any]] = []
     policies = config.evaluation.policies
@@ -45,24 +38,13 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _configuration(content: CheckpointContent, arguments: argparse.Namespace) -> RunConfig:
+def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.overrides)
     if arguments.policies:
         overrides.append(f"evaluation.policies=[{arguments.policies}]")
     if arguments.episodes is not None:
         overrides.append(f"evaluation.episodes={arguments.episodes}")
-    config = config_from_dict(RunConfig, content.documents["config"], overrides)
-    fixed = config_from_dict(RunConfig, content.documents["config"])
-    if config.model != fixed.model or config.critic != fixed.critic:
-        raise ConfigError("model: the sizes of a checkpoint can't be overridden")
-    return config
-
-
-def _task(content: CheckpointContent, name: str) -> TaskSpec:
-    try:
-        return TaskSpec(**content.documents["task"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{name}: task.json does not describe a task ({error})") from None
+    return overrides
 
 
 def _ratio(measurer: Measurer, policy: str) -> float | None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system.config import CollectConfig, RunConfig
-from system.config_io import config_from_dict
+from system.config import CollectConfig
 from system.data.episode_log import EpisodeLog
 from system.distributed.behaviour import BehaviourAgent
 from system.distributed.cluster import cluster_session
@@ -22,9 +21,8 @@ from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
 from system.evaluation.policies import Policy, RandomPolicy, make_policy, planner_policy_name
 from system.evaluation.rollouts import play_episodes
 from system.seeding import derive_seed, torch_generator
-from system.training.checkpoint import find_checkpoint, load_checkpoint
-from system.training.learner_worker import load_agent
-from system.types import Episode, EpisodeKey, TaskSpec
+from system.training.saved_agent import open_agent
+from system.types import Episode, EpisodeKey
 
 EPISODES_FOR_TARGET = 20
 EPISODES_PER_ROUND = 8
@@ -157,14 +155,12 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
         CheckpointError: the checkpoint is unfit.
         ConfigError: it is of another environment.
     """
-    found = find_checkpoint(path)
-    content = load_checkpoint(found)
-    run = config_from_dict(RunConfig, content.documents["config"])
-    task = TaskSpec(**content.documents["task"])
-    if task.environment_id != config.environment:
-        raise ConfigError(f"checkpoint: {found} is of {task.environment_id}, not of {config.environment}")
-    agent = load_agent(task, run, content.tensors["learner"], str(found))
-    policy = make_policy(planner_policy_name(run.planner), agent, run, run.planner)
+    saved = open_agent(path)
+    name = saved.task.environment_id
+    if name != config.environment:
+        raise ConfigError(f"checkpoint: {saved.path} is of {name}, not of {config.environment}")
+    run = saved.config
+    policy = make_policy(planner_policy_name(run.planner), saved.agent, run, run.planner)
     return NoisyPolicy(policy, config.action_noise), run.model.context_length
 
 

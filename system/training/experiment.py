@@ -182,8 +182,13 @@ class Experiment:
 
     def save_best(self) -> None:
         """Writes a checkpoint that is kept until a better one comes."""
-        self.progress.best_checkpoint = f"{self.progress.num_checkpoints + 1:06d}-{self.progress.stage}"
+        before = self.progress.best_checkpoint
+        best = f"{self.progress.num_checkpoints + 1:06d}-{self.progress.stage}"
+        self.progress.best_checkpoint = best
         self.save()
+        self.writer.flush()
+        if not (self.run_dir.checkpoints / best).exists():
+            self.progress.best_checkpoint = before  # the disk was full: the older one is still there
 
     def roll_back(self) -> None:
         """Gives the learners the weights of the best scheduled evaluation; counters go on."""
