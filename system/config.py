@@ -177,7 +177,7 @@ class CollectConfig:
     policy: Literal["ppo", "random", "checkpoint"] = setting("ppo")
     checkpoint: str | None = setting(None, doc="a project checkpoint, for policy: checkpoint")
     action_noise: float = setting(0.0, low=0.0, high=2.0, doc="standard deviation, added to a saved policy")
-    env_steps: int = setting(100_000, low=1, doc="most transitions written")
+    env_steps: int = setting(100_000, low=1, doc="transitions written, to the end of the last episode")
     target_return: float | None = setting(None, doc="training stops once 20 episodes reach it on average")
     max_training_env_steps: int = setting(1_000_000, low=1, doc="training stops there in any case")
     environments: int = setting(4, low=1, high=256)

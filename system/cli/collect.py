@@ -14,12 +14,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Collects, or goes on collecting, and writes the dataset."""
-    from system.distributed.environment import prepare_environment
-
-    prepare_environment(arguments.address)  # before the next line imports Ray
-    from system.cli.collecting import collect_dataset
     from system.cli.options import resolve_run
     from system.config import CollectConfig
+    from system.distributed.environment import prepare_environment
 
     config, path = resolve_run(arguments, CollectConfig)
+    prepare_environment(arguments.address)  # before the next line imports Ray
+    from system.cli.collecting import collect_dataset
+
     return collect_dataset(config, Path(path), arguments)

@@ -1,11 +1,15 @@
 """How `collect` takes a run directory to a finished Minari dataset."""
 
 import argparse
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from system.config import CollectConfig
+from system.config_io import to_dict
 from system.data.minari_layout import check_dataset_id
 from system.data.minari_writer import write_dataset
 from system.distributed.collection import Collection, Collector
@@ -14,7 +18,8 @@ from system.errors import ConfigError, Interrupted
 from system.tracking.console import ConsoleTracker
 from system.training.checkpoint import package_versions
 from system.training.interruption import Interruption
-from system.training.run_directory import RunDirectory
+from system.training.results import VERSIONS
+from system.training.run_directory import SUMMARY, RunDirectory
 
 AUTHOR = "offline-to-online"
 
@@ -24,45 +29,79 @@ def collect_dataset(config: CollectConfig, path: Path, arguments: argparse.Names
 
     Args:
         config: resolved.
-        path: run directory; an unfinished collection in it goes on.
+        path: run directory; an unfinished collection in it goes on, of a finished one the table is printed.
         arguments: of the verb `collect`.
 
     Raises:
-        ConfigError: the dataset exists already, or the kind does not go with the policy.
+        ConfigError: the dataset exists already, or keys do not go together.
     """
     check_dataset_id(config.dataset_id)
-    folder = Path(config.output) / config.dataset_id
-    if folder.exists():
+    check_keys(config)
+    written = Path(config.output) / config.dataset_id
+    if written.exists() and (arguments.restart or not (path / SUMMARY).exists()):
         raise ConfigError(f"dataset_id: {config.dataset_id} exists already in {config.output}")
-    if (config.kind == "random") != (config.policy == "random"):
-        raise ConfigError(f"kind: {config.kind} does not go with policy {config.policy}")
-    console = ConsoleTracker(quiet=arguments.quiet)
     with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir, Interruption() as interruption:
-
-        def stop_if_asked() -> None:
-            if interruption.signal_number:
-                raise Interrupted(interruption.signal_number)
-
-        collector = Collector(
-            config,
-            run_dir.path,
-            lambda stage, done, total: console.progress(stage, done, total, "env steps"),
-            stop_if_asked,
-        )
-        collection = collector.collect(arguments.address)
-        console.close()
-        write_dataset(
-            Path(config.output),
-            config.dataset_id,
-            collection.episodes,
-            task=find_task(config.environment),
-            environment_specification=environment_specification(config.environment),
-            author=AUTHOR,
-            algorithm_name=collection.algorithm_name,
-            description=describe(config, collection),
-        )
-    print(format_collection(config, collection))
+        if written.exists():
+            summary = json.loads((path / SUMMARY).read_text())
+        else:
+            run_dir.write_processes({"driver": os.getpid()})
+            collection = _collect(config, run_dir.path, interruption, arguments)
+            # The summary comes first: a dataset without one could not be told from somebody else's.
+            summary = summarize(config, collection)
+            run_dir.write_summary(summary)
+            _write(config, collection)
+    print(format_summary(summary))
     return 0
+
+
+def check_keys(config: CollectConfig) -> None:
+    """Refuses keys that contradict each other, rather than ignore one of them.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    fitting = {
+        "random": ("random",),
+        "checkpoint": ("medium", "expert"),
+        "ppo": ("medium-replay", "medium", "expert"),
+    }
+    if config.kind not in fitting[config.policy]:
+        raise ConfigError(f"kind: {config.kind} does not go with policy {config.policy}")
+    if config.policy != "checkpoint":
+        for key, value in (("checkpoint", config.checkpoint), ("action_noise", config.action_noise)):
+            if value:
+                raise ConfigError(f"{key}: does not go with policy {config.policy}")
+
+
+def _collect(
+    config: CollectConfig, folder: Path, interruption: Interruption, arguments: argparse.Namespace
+) -> Collection:
+    console = ConsoleTracker(quiet=arguments.quiet)
+
+    def report(stage: str, done: int, total: int) -> None:
+        console.progress(stage, done, total, "env steps")
+
+    def stop_if_asked() -> None:
+        if interruption.signal_number:
+            raise Interrupted(interruption.signal_number)
+
+    try:
+        return Collector(config, folder, report, stop_if_asked).collect(arguments.address)
+    finally:
+        console.close()
+
+
+def _write(config: CollectConfig, collection: Collection) -> None:
+    write_dataset(
+        Path(config.output),
+        config.dataset_id,
+        collection.episodes,
+        task=find_task(config.environment),
+        environment_specification=environment_specification(config.environment),
+        author=AUTHOR,
+        algorithm_name=collection.algorithm_name,
+        description=describe(config, collection),
+    )
 
 
 def describe(config: CollectConfig, collection: Collection) -> str:
@@ -77,13 +116,38 @@ def describe(config: CollectConfig, collection: Collection) -> str:
     )
 
 
-def format_collection(config: CollectConfig, collection: Collection) -> str:
-    """What was written, and what to type next."""
+def summarize(config: CollectConfig, collection: Collection) -> dict[str, Any]:
+    """What summary.json holds."""
     returns = np.array([episode.episode_return for episode in collection.episodes])
-    steps = sum(episode.num_steps for episode in collection.episodes)
-    return (
-        f"{config.dataset_id}: {len(returns)} episodes, {steps} steps\n"
-        f"return   min {returns.min():.1f}   mean {returns.mean():.1f}   max {returns.max():.1f}\n"
-        f"written to {Path(config.output) / config.dataset_id}\n\n"
-        f"next: o2o data check {config.dataset_id} --path {config.output}"
-    )
+    return {
+        "config": to_dict(config),
+        "seed": config.seed,
+        "versions": package_versions(*VERSIONS),
+        "dataset": {
+            "id": config.dataset_id,
+            "path": config.output,
+            "episodes": len(returns),
+            "steps": sum(episode.num_steps for episode in collection.episodes),
+            "return_min": float(returns.min()),
+            "return_mean": float(returns.mean()),
+            "return_max": float(returns.max()),
+            "normalized_return_mean": find_task(config.environment).normalized(float(returns.mean())),
+        },
+        "algorithm_name": collection.algorithm_name,
+        "training_env_steps": collection.training_env_steps,
+        "faults": {"episode_dropped": collection.num_dropped},
+    }
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """What was written, and what to type next."""
+    dataset, dropped = summary["dataset"], summary["faults"]["episode_dropped"]
+    lines = [
+        f"{dataset['id']}: {dataset['episodes']} episodes, {dataset['steps']} steps",
+        f"return   min {dataset['return_min']:.1f}   mean {dataset['return_mean']:.1f}"
+        f"   max {dataset['return_max']:.1f}",
+        f"written to {Path(dataset['path']) / dataset['id']}",
+    ]
+    if dropped:
+        lines.append(f"survived: episode_dropped {dropped}")
+    return "\n".join([*lines, "", f"next: o2o data check {dataset['id']} --path {dataset['path']}"])

@@ -19,12 +19,13 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.filter import RunningStat
 from ray.tune.registry import register_env
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from system.envs.recording import make_recorded_environment
+from system.envs.recording import Recording, make_recorded_environment
 from system.envs.registry import find_task
 from system.errors import CheckpointError
 from system.models.gaussian_policy import GaussianPolicy
+from system.training.files import write_durably
 from system.types import Episode
 
 HIDDEN_WIDTH = 64
@@ -44,6 +45,7 @@ class BehaviourAgent:
 
     Attributes:
         env_steps: steps sampled by this object; a resumed agent counts from 0 again.
+        num_dropped: episodes lost to environments that failed; counted likewise.
     """
 
     def __init__(self, environment_id: str, *, num_environments: int, env_runners: int, seed: int):
@@ -60,6 +62,7 @@ class BehaviourAgent:
         """
         self.task = find_task(environment_id)
         self.env_steps = 0
+        self.num_dropped = 0
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         name = f"behaviour-{environment_id}"
         register_env(name, lambda _: make_recorded_environment(environment_id, reward_scale=REWARD_SCALE))
@@ -73,10 +76,15 @@ class BehaviourAgent:
             The episodes that ended in it, in order of their ends, as the environment saw them.
         """
         self._algorithm.train()
-        runners = self._algorithm.env_runner_group.foreach_env_runner(_drain)
-        self.env_steps += sum(steps for steps, _ in runners)
-        finished = [item for _, items in runners for item in items]
-        return [episode for _, _, episode in sorted(finished, key=lambda item: item[:2])]
+        recordings = [
+            recording
+            for runner in self._algorithm.env_runner_group.foreach_env_runner(_drain)
+            for recording in runner
+        ]
+        self.env_steps += sum(recording.env_steps for recording in recordings)
+        self.num_dropped += sum(recording.num_dropped for recording in recordings)
+        finished = [item for recording in recordings for item in recording.episodes]
+        return [episode for _, episode in sorted(finished, key=lambda item: item[0])]
 
     def policy(self) -> GaussianPolicy:
         """The current policy as a plain torch module, observation statistics included."""
@@ -95,10 +103,8 @@ class BehaviourAgent:
         return policy
 
     def save(self, path: Path) -> None:
-        """Writes networks and observation statistics as safetensors, aside first and then renamed."""
-        aside = path.with_suffix(".partial")
-        save_file(self._tensors(), aside)
-        aside.replace(path)
+        """Writes networks and observation statistics as safetensors, whole or not at all."""
+        write_durably(path, save(self._tensors()))
 
     def load(self, path: Path) -> None:
         """Goes on from what `save` wrote.
@@ -186,14 +192,8 @@ def _ppo_config(environment_name: str, num_environments: int, env_runners: int, 
     return config
 
 
-def _drain(runner: EnvRunner) -> tuple[int, list[tuple[int, int, Episode]]]:
-    """Runs where the environments are: (steps since the last call, finished episodes with their order)."""
-    steps = 0
-    finished: list[tuple[int, int, Episode]] = []
+def _drain(runner: EnvRunner) -> list[Recording]:
+    """Runs where the environments are: what each of them did since the last call."""
     if runner.env is None:  # the local runner has none when remote ones sample
-        return steps, finished
-    for index, environment in enumerate(runner.env.unwrapped.envs):
-        made, episodes = environment.get_wrapper_attr("drain")()
-        steps += made
-        finished += [(ended_at, index, episode) for ended_at, episode in episodes]
-    return steps, finished
+        return []
+    return [environment.get_wrapper_attr("drain")() for environment in runner.env.unwrapped.envs]

@@ -5,28 +5,29 @@ after every round, so that a collection that is stopped continues where it was.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from jaxtyping import Int
 
 from system.config import CollectConfig
-from system.data.episode_log import EpisodeLog
-from system.distributed.behaviour import BehaviourAgent
-from system.distributed.cluster import cluster_session
+from system.data.episode_journal import EpisodeJournal
 from system.envs.registry import find_task
 from system.envs.vector import EnvironmentBatch
-from system.errors import ConfigError
+from system.errors import ConfigError, SystemFailure
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
-from system.evaluation.policies import Policy, RandomPolicy, make_policy, planner_policy_name
+from system.evaluation.history import History
+from system.evaluation.policies import Decision, Policy, RandomPolicy, make_policy, planner_policy_name
 from system.evaluation.rollouts import play_episodes
 from system.seeding import derive_seed, torch_generator
 from system.training.saved_agent import open_agent
-from system.types import Episode, EpisodeKey
+from system.types import Episode
 
-EPISODES_FOR_TARGET = 20
 EPISODES_PER_ROUND = 8
-AGENT_FILE = "agent.safetensors"
+PPO_NAME = "PPO (RLlib)"
 
 Report = Callable[[str, int, int], None]
 
@@ -38,22 +39,36 @@ class Collection:
     Attributes:
         episodes: of the dataset.
         algorithm_name: who acted.
-        training_env_steps: that the behaviour agent learnt from.
+        training_env_steps: that the behaviour agent learnt from, in whole episodes.
+        num_dropped: episodes played and lost: their environment failed, or their record is damaged.
     """
 
     episodes: list[Episode]
     algorithm_name: str
     training_env_steps: int
+    num_dropped: int
+
+
+@dataclass(frozen=True)
+class _StoppablePolicy:
+    """Asks at every decision whether to stop: a round of a slow planner takes minutes."""
+
+    policy: Policy
+    stop_if_asked: Callable[[], None]
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        self.stop_if_asked()
+        return self.policy.act(history, rows, generator)
 
 
 class Collector:
-    """Fills a log with the episodes that the configured kind asks for.
+    """Collects the episodes that the configured kind asks for; what is in the folder already counts.
 
     Args:
         config: what to collect.
-        folder: of the run; holds the log and the agent.
+        folder: of the run; holds the episodes and the agent.
         report: is told (stage, done, total) in env steps.
-        stop_if_asked: called between rounds; may raise.
+        stop_if_asked: called again and again; may raise.
     """
 
     def __init__(
@@ -63,13 +78,15 @@ class Collector:
         self.folder = folder
         self.report = report
         self.stop_if_asked = stop_if_asked
-        self.log = EpisodeLog.open(folder / "recorded")
 
     def collect(self, address: str | None) -> Collection:
         """Works until the dataset is complete.
 
         Args:
             address: of a Ray cluster for the behaviour agent; None starts a local session.
+
+        Raises:
+            SystemFailure: the environments fail so often that nothing is collected any more.
         """
         if self.config.policy == "random":
             uniform = RandomPolicy(find_task(self.config.environment).action_dim)
@@ -77,71 +94,46 @@ class Collector:
         if self.config.policy == "checkpoint":
             policy, length = saved_policy(Path(str(self.config.checkpoint)), self.config)
             return self._record(policy, length, f"saved policy, action noise {self.config.action_noise:g}", 0)
-        training = EpisodeLog.open(self.folder / "training")
-        with cluster_session(address, num_cpus=1):
-            agent = self._train(training)
-            steps = _num_steps(training.episodes)
-            if self.config.kind == "medium-replay":
-                return Collection(_up_to(training.episodes, self.config.env_steps), "PPO (RLlib)", steps)
-            behaviour = SampledPolicy(agent.policy())
-            agent.close()
-        return self._record(behaviour, 1, "PPO (RLlib)", steps)
+        # RLlib takes seconds to import, which only those who need it shall wait for.
+        from system.distributed.behaviour_training import train_behaviour_policy
 
-    def _train(self, log: EpisodeLog) -> BehaviourAgent:
-        """Learns until the target or the budget is reached; every episode goes to the log."""
-        config, file = self.config, self.folder / AGENT_FILE
-        agent = BehaviourAgent(
-            config.environment,
-            num_environments=config.environments,
-            env_runners=0,
-            seed=derive_seed(config.seed, "ppo"),
-        )
-        if file.exists():
-            agent.load(file)
-        budget = config.max_training_env_steps
-        if config.kind == "medium-replay":
-            budget = min(budget, config.env_steps)
-        while _num_steps(log.episodes) < budget and not self._reached_target(log.episodes):
-            self.stop_if_asked()
-            self._append(log, agent.train())
-            agent.save(file)
-            self.report("train behaviour agent", _num_steps(log.episodes), budget)
-        return agent
+        with closing(EpisodeJournal(self.folder / "training")) as training:
+            behaviour = train_behaviour_policy(
+                self.config, self.folder, training, self.report, self.stop_if_asked, address=address
+            )
+            if self.config.kind == "medium-replay":
+                return self._finish(training, PPO_NAME, training.env_steps)
+            return self._record(SampledPolicy(behaviour), 1, PPO_NAME, training.env_steps)
 
     def _record(
         self, policy: Policy, history_length: int, algorithm_name: str, training_env_steps: int
     ) -> Collection:
-        """Plays whole episodes until there are enough steps."""
-        config, log = self.config, self.log
-        environments = EnvironmentBatch(config.environment, config.environments)
-        while _num_steps(log.episodes) < config.env_steps:
-            self.stop_if_asked()
-            first = len(log.episodes)
-            play = play_episodes(
-                policy,
-                environments,
-                [derive_seed(config.seed, "record", first + index) for index in range(EPISODES_PER_ROUND)],
-                history_length=history_length,
-                generator=torch_generator(config.seed, "record", first),
-            )
-            self._append(log, [played.episode for played in play.episodes])
-            self.report("record", _num_steps(log.episodes), config.env_steps)
-        environments.close()
-        return Collection(_up_to(log.episodes, config.env_steps), algorithm_name, training_env_steps)
+        """Plays rounds of whole episodes until there are enough steps.
 
-    def _append(self, log: EpisodeLog, episodes: list[Episode]) -> None:
-        first = len(log.episodes)
-        keyed = [
-            replace(episode, key=EpisodeKey(0, 0, first + index), policy_version=None)
-            for index, episode in enumerate(episodes)
-        ]
-        log.episodes += log.append(keyed)
+        A round depends on its number alone: one that was cut short is played again to the same episodes.
+        """
+        config = self.config
+        with (
+            closing(EpisodeJournal(self.folder / "recorded")) as journal,
+            closing(EnvironmentBatch(config.environment, config.environments)) as environments,
+        ):
+            while journal.env_steps < config.env_steps:
+                first = journal.next_number // EPISODES_PER_ROUND * EPISODES_PER_ROUND
+                play = play_episodes(
+                    _StoppablePolicy(policy, self.stop_if_asked),
+                    environments,
+                    [derive_seed(config.seed, "record", first + index) for index in range(EPISODES_PER_ROUND)],
+                    history_length=history_length,
+                    generator=torch_generator(config.seed, "record", first),
+                )
+                refuse_if_all_failed(config.environment, len(play.episodes), play.num_dropped)
+                journal.append(first, EPISODES_PER_ROUND, {each.position: each.episode for each in play.episodes})
+                self.report("record", journal.env_steps, config.env_steps)
+            return self._finish(journal, algorithm_name, training_env_steps)
 
-    def _reached_target(self, episodes: list[Episode]) -> bool:
-        newest = episodes[-EPISODES_FOR_TARGET:]
-        if self.config.target_return is None or len(newest) < EPISODES_FOR_TARGET:
-            return False
-        return float(np.mean([episode.episode_return for episode in newest])) >= self.config.target_return
+    def _finish(self, journal: EpisodeJournal, algorithm_name: str, training_env_steps: int) -> Collection:
+        episodes = _up_to(journal.episodes, self.config.env_steps)
+        return Collection(episodes, algorithm_name, training_env_steps, journal.num_lost)
 
 
 def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
@@ -164,8 +156,19 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
     return NoisyPolicy(policy, config.action_noise), run.model.context_length
 
 
-def _num_steps(episodes: list[Episode]) -> int:
-    return sum(episode.num_steps for episode in episodes)
+def refuse_if_all_failed(environment_id: str, num_episodes: int, num_dropped: int) -> None:
+    """Ends a collection that would go on for ever.
+
+    Args:
+        environment_id: of the environment that fails.
+        num_episodes: that a round brought.
+        num_dropped: that it lost.
+
+    Raises:
+        SystemFailure: the round lost episodes and brought none.
+    """
+    if num_dropped and not num_episodes:
+        raise SystemFailure(f"{environment_id}: failed in all {num_dropped} episodes of a round")
 
 
 def _up_to(episodes: list[Episode], env_steps: int) -> list[Episode]:

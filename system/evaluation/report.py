@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas
 
+from system.config import RunConfig
+from system.config_io import config_from_dict, to_dict
 from system.errors import DataError
 from system.evaluation.statistics import hierarchical_interval, paired_difference
 from system.evaluation.summary import PLANNERS, RETURN_CONDITIONED_CLONES
@@ -73,7 +75,9 @@ def group_runs(summaries: Sequence[dict[str, Any]]) -> list[Group]:
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for summary in summaries:
-        key = json.dumps({**summary["config"], "seed": None}, sort_keys=True)
+        # A key that is younger than a run has its default there.
+        config = to_dict(config_from_dict(RunConfig, summary["config"]))
+        key = json.dumps({**config, "seed": None}, sort_keys=True)
         groups.setdefault(key, []).append(summary)
     for members in groups.values():
         seeds = [summary["seed"] for summary in members]

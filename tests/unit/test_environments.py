@@ -1,4 +1,4 @@
-"""Batches of environments, recordings, and whole episodes played in them."""
+"""Batches of environments, and whole episodes played in them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from system.envs.recording import RecordingEnvironment, make_recorded_environment
 from system.envs.registry import ENVIRONMENTS, find_task, make_environment
 from system.envs.vector import EnvironmentBatch
-from system.errors import ConfigError, PlannerError, ShapeError
+from system.errors import ConfigError, PlannerError, ShapeError, SystemFailure
 from system.evaluation.history import History
 from system.evaluation.policies import Decision, RandomPolicy
 from system.evaluation.rollouts import play_episodes
@@ -104,6 +103,53 @@ def give_nan() -> tuple:
     return np.full(4, np.nan, dtype=np.float32), 1.0, False, False, {}
 
 
+class NeverStarting(gymnasium.Wrapper):
+    """Cannot be reset `failures_left` times, over all its instances."""
+
+    failures_left = 0
+
+    def __init__(self) -> None:
+        super().__init__(make_environment(NAME))
+
+    def reset(self, **options: object) -> tuple:
+        if NeverStarting.failures_left:
+            NeverStarting.failures_left -= 1
+            raise RuntimeError("no start")
+        return self.env.reset(**options)
+
+
+def test_f04_a_reset_that_fails_is_tried_again_in_a_new_environment_and_given_up_after_three_attempts() -> None:
+    batch, calm = EnvironmentBatch(NAME, 1, make=NeverStarting), EnvironmentBatch(NAME, 1)
+    NeverStarting.failures_left = 2
+    assert np.array_equal(batch.reset([0], [9]), calm.reset([0], [9]))
+    assert batch.num_rebuilt == 2
+    NeverStarting.failures_left = 3
+    with pytest.raises(SystemFailure, match="environment 0 could not be reset"):
+        batch.reset([0], [9])
+    batch.close()
+    calm.close()
+
+
+@pytest.mark.parametrize("fail", [raise_error, give_nan])
+def test_f04_f06_a_failed_environment_is_marked_and_its_neighbour_is_stepped(fail: Callable[[], tuple]) -> None:
+    Failing.failures_left = 1
+    batch = EnvironmentBatch(NAME, 2, make=lambda: Failing(fail))
+    batch.reset([0, 1], [1, 2])
+    for _ in range(2):
+        batch.step(np.zeros((2, 1), dtype=np.float32), np.ones(2, dtype=bool))
+        assert not batch.errors.any()
+    observations, rewards, terminated, truncated = batch.step(
+        np.zeros((2, 1), dtype=np.float32), np.ones(2, dtype=bool)
+    )
+    assert batch.errors.tolist() == truncated.tolist() == [True, False]
+    assert terminated.tolist() == [False, False]
+    assert not observations[0].any()
+    assert (observations[1].any(), rewards.tolist()) == (True, [0.0, 1.0])
+    batch.step(np.zeros((2, 1), dtype=np.float32), np.array([False, True]))
+    assert not batch.errors.any(), "errors are of the last step"
+    batch.close()
+
+
 @pytest.mark.parametrize("fail", [raise_error, give_nan])
 def test_f04_f06_an_environment_that_fails_is_rebuilt_and_costs_its_episode_alone(
     fail: Callable[[], tuple],
@@ -118,32 +164,6 @@ def test_f04_f06_an_environment_that_fails_is_rebuilt_and_costs_its_episode_alon
     assert len(play.episodes) == 3
     assert all(np.isfinite(each.episode.observations).all() for each in play.episodes)
     batch.close()
-
-
-def test_a_recording_holds_what_happened_whatever_the_learner_is_shown() -> None:
-    environment = make_recorded_environment(NAME, reward_scale=0.1)
-    recording = environment
-    while not isinstance(recording, RecordingEnvironment):
-        recording = recording.env
-    observations, actions = [environment.reset(seed=3)[0]], []
-    ended = False
-    while not ended:
-        actions.append(np.array([0.5], dtype=np.float32))
-        observation, reward, terminated, truncated, _ = environment.step(actions[-1])
-        observations.append(observation)
-        assert reward == pytest.approx(0.1, abs=0.11)
-        ended = terminated or truncated
-    environment.reset()
-    environment.step(actions[0])
-    steps, ((ended_at, episode),) = recording.drain()
-    assert steps == len(actions) + 1
-    assert ended_at == len(actions)
-    assert np.array_equal(episode.observations, np.stack(observations))
-    assert np.array_equal(episode.actions, np.stack(actions))
-    assert set(episode.rewards.tolist()) <= {0.0, 1.0}
-    assert (episode.terminated, episode.truncated, episode.complete) == (True, False, True)
-    assert recording.drain() == (0, [])
-    environment.close()
 
 
 @dataclass
