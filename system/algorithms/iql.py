@@ -88,7 +88,7 @@ class IQL:
             "critic/q_loss": critic_loss.detach(),
             "critic/actor_loss": policy_loss.detach(),
             "critic/q_mean": (self.networks.return_mean + self.networks.return_std * predictions.mean()).detach(),
-            "critic/advantage_std": advantage.std(),
+            "critic/advantage_std": advantage.std(unbiased=False),
         }
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -246,11 +246,13 @@ class M3PCLearner:
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.tensor(array, device=self.device)
 
+        returns_known = tensor(segments.returns_valid)
         tokens = Tokens(
             states=tensor(segments.observations),
             returns=tensor(segments.returns_to_go),
             actions=tensor(segments.actions),
             rewards=tensor(segments.rewards),
             valid=tensor(segments.valid),
+            returns_known=returns_known,
         )
-        return tokens, tensor(segments.returns_valid).float()
+        return tokens, returns_known.float()

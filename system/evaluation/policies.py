@@ -129,12 +129,18 @@ def _critic_guided(agent: TrajectoryAgent, config: RunConfig) -> CriticGuided:
     return CriticGuided(agent.model, agent.values, config.discount)
 
 
+def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
+    """The candidates' mean; the best of candidates that are all worth the same would be any one of them."""
+    select = "expectation" if planner.select == "argmax" else planner.select
+    return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
+
+
 Build = Callable[[TrajectoryAgent, RunConfig, PlannerConfig], Policy]
 
 POLICIES: dict[str, Build] = {
     "random": lambda agent, config, planner: RandomPolicy(agent.task.action_dim),
     "rcbc_mode": lambda agent, config, planner: ReturnConditionedMode(agent, planner),
-    "rcbc_mean": lambda agent, config, planner: _planned(agent, planner, Unguided(agent.model, config.discount)),
+    "rcbc_mean": lambda agent, config, planner: _unguided(agent, config, planner),
     "q_only": lambda agent, config, planner: _planned(
         agent, replace(planner, horizon=1), _critic_guided(agent, config)
     ),

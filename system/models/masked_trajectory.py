@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from system.config import ModelConfig
+from system.errors import ShapeError
 from system.models.distributions import SquashedNormal, bounded_log_std
 from system.models.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
 from system.models.transformer import Transformer, attention_mask, sinusoidal_positions
@@ -27,6 +28,8 @@ class Tokens:
     Attributes:
         states, returns, actions, rewards: hidden entries may hold anything finite.
         valid: the step belongs to the episode.
+        returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
+            well. None where all are.
     """
 
     states: Float[torch.Tensor, "B T S"]
@@ -34,6 +37,7 @@ class Tokens:
     actions: Float[torch.Tensor, "B T A"]
     rewards: Float[torch.Tensor, "B T"]
     valid: Bool[torch.Tensor, "B T"]
+    returns_known: Bool[torch.Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,13 @@ class MaskedTrajectoryModel(nn.Module):
         self.register_buffer("return_scale", torch.tensor([0.0, 1.0]))
 
     def forward(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B M T D"]:
-        """Decoder outputs of every token, for training."""
-        decoded = self._decode(self._encode(tokens, mask), tokens.valid, mask, queries=None)
+        """Decoder outputs of every token, for training.
+
+        Raises:
+            ShapeError: the window is not T steps long.
+        """
+        valid = self._valid_tokens(tokens, mask)
+        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries=None)
         return decoded.unflatten(1, (NUM_MODALITIES, self.config.context_length))
 
     def reconstruct(
@@ -105,11 +114,15 @@ class MaskedTrajectoryModel(nn.Module):
             mask: which tokens are visible.
             first_step: in [0, T).
             modalities: which of STATES, RETURNS, ACTIONS, REWARDS to predict; the others are empty.
+
+        Raises:
+            ShapeError: the window is not T steps long.
         """
         length = self.config.context_length
         steps = torch.arange(first_step, length, device=tokens.states.device)
         queries = torch.cat([modality * length + steps for modality in modalities])
-        decoded = self._decode(self._encode(tokens, mask), tokens.valid, mask, queries)
+        valid = self._valid_tokens(tokens, mask)
+        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries)
         rows = dict(zip(modalities, decoded.split(len(steps), dim=1), strict=True))
         empty = decoded[:, :0]
         return Reconstruction(
@@ -144,7 +157,20 @@ class MaskedTrajectoryModel(nn.Module):
         """(state − mean) / std of the training split."""
         return (states - self.observation_mean) / self.observation_std
 
-    def _encode(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B V D"]:
+    def _valid_tokens(self, tokens: Tokens, mask: Mask) -> Bool[torch.Tensor, "B M T"]:
+        """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
+        length = self.config.context_length
+        if tokens.valid.shape[1] != length:
+            raise ShapeError(f"a window of {tokens.valid.shape[1]} steps for a model of {length}")
+        valid = tokens.valid[:, None].repeat(1, NUM_MODALITIES, 1)
+        if tokens.returns_known is not None:
+            hidden = torch.from_numpy(~mask[RETURNS]).to(valid.device)
+            valid[:, RETURNS] &= tokens.returns_known | hidden
+        return valid
+
+    def _encode(
+        self, tokens: Tokens, mask: Mask, valid: Bool[torch.Tensor, "B M T"]
+    ) -> Float[torch.Tensor, "B V D"]:
         """Encoder outputs of the visible tokens, in modality-major order."""
         contents = self._ordered(
             states=self.standardize_states(tokens.states),
@@ -152,26 +178,26 @@ class MaskedTrajectoryModel(nn.Module):
             actions=tokens.actions,
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
-        embedded, valid = [], []
+        embedded, attended = [], []
         for modality, content in enumerate(contents):
             steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(content.device)
             place = self.encoder_modality[modality] + self.positions[steps]
             embedded.append(self.embeddings[modality](content[:, steps]) + place)
-            valid.append(tokens.valid[:, steps])
+            attended.append(valid[:, modality, steps])
         visible = torch.cat(embedded, dim=1)
         if visible.shape[1] == 0:
             return visible
-        return self.encoder(visible, attention_mask(torch.cat(valid, dim=1)))
+        return self.encoder(visible, attention_mask(torch.cat(attended, dim=1)))
 
     def _decode(
         self,
         encoded: Float[torch.Tensor, "B V D"],
-        valid: Bool[torch.Tensor, "B T"],
+        valid: Bool[torch.Tensor, "B M T"],
         mask: Mask,
         queries: torch.Tensor | None,
     ) -> Float[torch.Tensor, "B Q D"]:
         """Decoder outputs of all tokens or of the rows in `queries`."""
-        batch, length = valid.shape
+        batch, _, length = valid.shape
         rows, start = [], 0
         for modality in range(NUM_MODALITIES):
             steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(encoded.device)
@@ -182,7 +208,7 @@ class MaskedTrajectoryModel(nn.Module):
                 row = row.index_copy(1, steps, seen)
                 start += len(steps)
             rows.append(row + self.decoder_modality[modality] + self.positions)
-        return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.repeat(1, NUM_MODALITIES)), queries)
+        return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
     def _latest_visible_states(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B T S"]:
         """For each step the newest state that is visible at or before it; the mean state where there is none."""

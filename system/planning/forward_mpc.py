@@ -41,7 +41,8 @@ def forward_mpc(
         generator: the only source of randomness.
 
     Raises:
-        PlannerError: horizon 0 (there is nothing to plan), or the model returned NaN or +inf.
+        PlannerError: horizon 0 (there is nothing to plan), or the model returned NaN or +inf: an action that
+            is not finite is never handed on.
     """
     if config.horizon < 1:
         raise PlannerError("forward_mpc needs planner.horizon >= 1; 0 means acting without a plan")
@@ -63,6 +64,8 @@ def forward_mpc(
             draw_candidate(probabilities, generator) if config.select == "sample" else utilities.argmax(dim=-1)
         )
         action = first_actions[torch.arange(len(selected)), selected]
+    if not bool(torch.isfinite(action).all()):
+        raise PlannerError("the model proposed actions that are not finite")
     return Plan(
         action=action.clamp(-1.0, 1.0),
         first_actions=first_actions,

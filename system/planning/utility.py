@@ -15,7 +15,7 @@ def td_lambda_utility(
     """U = (1−λ) Σ_{n=0}^{H−1} λⁿ G_n + λ^H G_H with G_n = Σ_{k<n} γᵏ r_{t+k} + γⁿ g_{t+n}.
 
     Args:
-        rewards: r_t … r_{T−1}; H = T − t ≥ 0.
+        rewards: r_t … r_{T−1}; H = T − t ≥ 0. Computed in float32 or wider, whatever the type.
         values: g_t … g_T, one more than rewards; g_n counts rewards from r_{t+n} on.
         discount: γ in [0, 1].
         lam: λ in [0, 1]; 0 trusts g_t alone, 1 the longest estimate alone.
@@ -31,12 +31,14 @@ def td_lambda_utility(
     horizon = rewards.shape[-1]
     if values.shape[-1] != horizon + 1:
         raise ShapeError(f"values must have {horizon + 1} entries for {horizon} rewards, got {values.shape[-1]}")
-    steps = torch.arange(horizon + 1, device=values.device, dtype=values.dtype)
-    discounts = torch.as_tensor(discount, dtype=values.dtype, device=values.device) ** steps
+    dtype = torch.promote_types(torch.promote_types(rewards.dtype, values.dtype), torch.float32)
+    rewards, values = rewards.to(dtype), values.to(dtype)
+    steps = torch.arange(horizon + 1, device=values.device, dtype=dtype)
+    discounts = torch.as_tensor(discount, dtype=dtype, device=values.device) ** steps
     received = torch.cumsum(discounts[:horizon] * rewards, dim=-1)
     received = torch.cat([torch.zeros_like(values[..., :1]), received], dim=-1)
     estimates = received + discounts * values
-    powers = torch.as_tensor(lam, dtype=values.dtype, device=values.device) ** steps
+    powers = torch.as_tensor(lam, dtype=dtype, device=values.device) ** steps
     weights = torch.cat([(1.0 - lam) * powers[:horizon], powers[horizon:]])
     return (weights * estimates).sum(-1)
 
@@ -48,31 +50,40 @@ def proposal_probabilities(
 
     Args:
         utilities: U; −inf excludes a candidate.
-        temperature: ξ ≥ 0, an inverse temperature: it multiplies.
+        temperature: ξ ≥ 0, an inverse temperature: it multiplies. Infinity is the limit, argmax.
 
     Raises:
-        PlannerError: a utility is NaN or +inf, or every candidate of a row is excluded.
+        PlannerError: a utility is NaN or +inf, every candidate of a row is excluded, or ξ is negative or NaN.
 
     Source: M³PC eq. 4.
     """
-    if bool(torch.isnan(utilities).any()) or bool(torch.isposinf(utilities).any()):
-        raise PlannerError("utilities contain NaN or +inf")
+    if not temperature >= 0.0:
+        raise PlannerError(f"temperature must be >= 0, got {temperature}")
     best = utilities.amax(dim=-1, keepdim=True)
-    if bool(torch.isneginf(best).any()):
-        raise PlannerError("every candidate has utility -inf")
-    # Differences are taken before multiplying, so that large |ξU| cannot overflow.
-    excluded = torch.isneginf(utilities)
-    scaled = torch.where(excluded, utilities, temperature * (utilities - best))
-    return torch.softmax(scaled, dim=-1)
+    # NaN and +inf show in the maximum, so that one look, one wait for an accelerator, covers every case.
+    if not bool(torch.isfinite(best).all()):
+        unusable = bool((torch.isnan(best) | torch.isposinf(best)).any())
+        reason = "utilities contain NaN or +inf" if unusable else "every candidate has utility -inf"
+        raise PlannerError(reason)
+    # Differences are taken before multiplying, so that large |ξU| cannot overflow, and are kept finite, so
+    # that neither 0 · inf nor inf · 0 turns up.
+    gap = (utilities - best).clamp_min(torch.finfo(best.dtype).min)
+    scaled = torch.where(gap < 0, temperature * gap, torch.zeros_like(gap))
+    return torch.softmax(scaled.masked_fill(torch.isneginf(utilities), -torch.inf), dim=-1)
 
 
 def standardize_utilities(utilities: Float[torch.Tensor, "*batch N"]) -> Float[torch.Tensor, "*batch N"]:
     """Utilities divided by their standard deviation over the candidates of each row.
 
     With roughly normal utilities, softmax(ξ·U/σ) has an effective sample size of N·exp(−ξ²), so ξ sets
-    the strength of guidance in the same way in every state and for every source of values.
+    the strength of guidance in the same way in every state and for every source of values. Candidates of
+    utility −inf stay so and do not count.
     """
-    deviation = utilities.std(dim=-1, keepdim=True, unbiased=False)
+    counted = ~torch.isneginf(utilities)
+    number = counted.sum(dim=-1, keepdim=True).clamp_min(1)
+    mean = utilities.where(counted, 0.0).sum(dim=-1, keepdim=True) / number
+    squares = (utilities - mean).square().where(counted, 0.0)
+    deviation = (squares.sum(dim=-1, keepdim=True) / number).sqrt()
     return utilities / deviation.clamp_min(1e-6)
 
 

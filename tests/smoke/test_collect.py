@@ -1,4 +1,4 @@
-"""`o2o collect` end to end: data of a learning agent, of what it learnt, and of chance; stopped and gone on with."""
+"""`o2o collect` end to end: what it writes, what it refuses, and what a stop or a kill leaves to go on from."""
 
 import json
 import os

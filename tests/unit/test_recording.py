@@ -78,6 +78,19 @@ def test_the_tasks_own_time_limit_is_a_truncation_of_a_complete_episode() -> Non
     recording.close()
 
 
+def test_a_fall_at_the_time_limit_is_a_termination_and_not_a_truncation() -> None:
+    recording = RecordingEnvironment(lambda: make_environment(NAME))
+    length = len(play(recording, 1)[1])
+    recording.close()
+    recording = RecordingEnvironment(lambda: make_environment(NAME, max_episode_steps=length))
+    recording.reset(seed=1)
+    ends = [recording.step(push(0.5))[2:4] for _ in range(length)]
+    assert ends[-1] == (True, True), "the environment says both"
+    episode = the_one(recording)
+    assert (episode.terminated, episode.truncated, episode.complete) == (True, False, True)
+    recording.close()
+
+
 def test_an_array_that_its_owner_changes_later_stays_as_it_was() -> None:
     recording = RecordingEnvironment(lambda: make_environment(NAME, max_episode_steps=2))
     recording.reset(seed=1)
