@@ -59,6 +59,7 @@ def proposal_probabilities(
     """
     if not temperature >= 0.0:
         raise PlannerError(f"temperature must be >= 0, got {temperature}")
+    utilities = utilities.to(torch.promote_types(utilities.dtype, torch.float32))
     best = utilities.amax(dim=-1, keepdim=True)
     # NaN and +inf show in the maximum, so that one look, one wait for an accelerator, covers every case.
     if not bool(torch.isfinite(best).all()):
@@ -79,6 +80,7 @@ def standardize_utilities(utilities: Float[torch.Tensor, "*batch N"]) -> Float[t
     the strength of guidance in the same way in every state and for every source of values. Candidates of
     utility −inf stay so and do not count.
     """
+    utilities = utilities.to(torch.promote_types(utilities.dtype, torch.float32))
     counted = ~torch.isneginf(utilities)
     number = counted.sum(dim=-1, keepdim=True).clamp_min(1)
     mean = utilities.where(counted, 0.0).sum(dim=-1, keepdim=True) / number

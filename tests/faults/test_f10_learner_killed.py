@@ -61,7 +61,7 @@ def test_two_learners_stay_equal_and_are_lost_and_replaced_together(tmp_path: Pa
 def wait_until_gone(process_id: int) -> None:
     """Returns once a process has ended; a hang is the test's failure."""
     if psutil.pid_exists(process_id):
-        psutil.Process(process_id).wait(timeout=30)
+        psutil.Process(process_id).wait(timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests.support.dataset_factory import make_episode
 
 ENVIRONMENT = "InvertedPendulum-v5"
 DATASET = "toy/pendulum-v0"
-HANG_SECONDS = 240.0
+HANG_SECONDS = 900.0
 
 TINY: dict[str, Any] = {
     "deterministic": True,

@@ -1,0 +1,99 @@
+"""The named masks, token by token, and the statistics of the training masks."""
+
+import numpy as np
+import pytest
+
+from system.models.masks import (
+    ACTIONS,
+    ANCHOR_ORDER,
+    ANCHOR_PROBABILITIES,
+    RETURNS,
+    REWARDS,
+    STATES,
+    TASK_MASKS,
+    forward_dynamics,
+    random_autoregressive,
+    return_conditioned,
+    sample_training_mask,
+)
+
+LENGTH = 8
+NUM_DRAWS = 6000
+# Of eight steps, each keep ratio keeps 4, 4, 5, 6, 6, 7, 7 or 8.
+KEPT = np.mean([4, 4, 5, 6, 6, 7, 7, 8]) / LENGTH
+
+# With five steps of which step 2 is the current one; # is visible.
+DRAWN = {
+    "bc": {STATES: "###..", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
+    "rcbc": {STATES: "###..", RETURNS: "#####", ACTIONS: "##...", REWARDS: "....."},
+    "forward_dynamics": {STATES: "###..", RETURNS: ".....", ACTIONS: "#####", REWARDS: "....."},
+    "reward_return": {STATES: "###..", RETURNS: ".....", ACTIONS: "###..", REWARDS: "....."},
+    "inverse_dynamics": {STATES: "#####", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
+    "path_inference": {STATES: "###.#", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
+}
+
+
+def drawn(row: np.ndarray) -> str:
+    return "".join("#" if visible else "." for visible in row)
+
+
+@pytest.mark.parametrize("name", TASK_MASKS)
+def test_a_named_mask_shows_exactly_this(name: str) -> None:
+    mask = TASK_MASKS[name](5, 2)
+    assert mask.dtype == bool
+    assert {modality: drawn(mask[modality]) for modality in (STATES, RETURNS, ACTIONS, REWARDS)} == DRAWN[name]
+
+
+@pytest.mark.parametrize("name", TASK_MASKS)
+def test_at_the_first_step_nothing_of_the_past_is_shown(name: str) -> None:
+    mask = TASK_MASKS[name](4, 0)
+    assert mask[STATES, 0]
+    assert mask[ACTIONS, 0] == (name in ("forward_dynamics", "reward_return"))
+
+
+@pytest.fixture(scope="module")
+def training_masks() -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return np.stack([random_autoregressive(LENGTH, generator) for _ in range(NUM_DRAWS)])
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_each_token_is_visible_as_often_as_the_two_steps_say(order: int, training_masks: np.ndarray) -> None:
+    """Kept by the first step, and left of the place that the second step draws."""
+    modality = ANCHOR_ORDER[order]
+    behind_an_anchor_to_come = sum(ANCHOR_PROBABILITIES[order + 1 :])
+    expected = KEPT * (LENGTH - 1 - np.arange(LENGTH) + behind_an_anchor_to_come) / LENGTH
+    assert np.allclose(training_masks[:, modality].mean(0), expected, atol=0.03)
+
+
+def test_the_anchor_is_an_action_most_of_the_time(training_masks: np.ndarray) -> None:
+    """Where states reach further than returns the anchor is a return token, and so on down the order."""
+    last = np.where(training_masks.any(2), LENGTH - np.argmax(training_masks[:, :, ::-1], axis=2), 0)
+    assert np.mean(last[:, STATES] > last[:, ACTIONS]) > np.mean(last[:, ACTIONS] > last[:, STATES])
+    empty = ~training_masks.any(axis=(1, 2))
+    assert empty.mean() == pytest.approx(0.034, abs=0.015)
+
+
+def test_an_action_is_always_hidden_even_in_the_shortest_window(training_masks: np.ndarray) -> None:
+    assert not training_masks[:, ACTIONS].all(1).any()
+    generator = np.random.default_rng(1)
+    for _ in range(300):
+        assert not random_autoregressive(2, generator)[ACTIONS].all()
+
+
+def test_task_masks_are_half_policy_half_dynamics_at_every_step() -> None:
+    generator = np.random.default_rng(0)
+    names = {
+        mask(LENGTH, current).tobytes(): (mask.__name__, current)
+        for mask in (return_conditioned, forward_dynamics)
+        for current in range(LENGTH)
+    }
+    seen = [names[sample_training_mask(LENGTH, 1.0, generator).tobytes()] for _ in range(2000)]
+    assert np.mean([name == "return_conditioned" for name, _ in seen]) == pytest.approx(0.5, abs=0.05)
+    steps = np.bincount([current for _, current in seen], minlength=LENGTH) / len(seen)
+    assert np.allclose(steps, 1 / LENGTH, atol=0.03)
+
+
+def test_the_same_generator_gives_the_same_mask() -> None:
+    first, second = (sample_training_mask(LENGTH, 0.5, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(first, second)
