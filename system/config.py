@@ -25,6 +25,7 @@ def setting(default: Value, *, low: float | None = None, high: float | None = No
 @dataclass(frozen=True)
 class DatasetConfig:
     id: str = setting("o2o/hopper/medium-replay-v0", doc="Minari id; `o2o/…` ids are shipped with the package")
+    also: tuple[str, ...] = setting((), doc="further datasets trained on together, in equal shares (Atari)")
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
@@ -54,6 +55,9 @@ class TrajectoryTrainingConfig:
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
     entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
     online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    weight_average: float = setting(
+        0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,49 @@ class CriticConfig:
 
 
 @dataclass(frozen=True)
+class TokenizerConfig:
+    vocabulary: int = setting(2048, low=2, high=32768, doc="number of different tokens")
+    tokens_per_side: int = setting(6, low=1, high=84, doc="K is its square; divides the frame's sides")
+    update_steps: int = setting(600, low=1)
+    batch_size: int = setting(128, low=1, doc="frames a step, over all games")
+    moving_share: float = setting(0.75, low=0.0, high=1.0, doc="of the patches learnt from, those that changed")
+
+
+@dataclass(frozen=True)
+class WorldActionConfig:
+    context_length: int = setting(8, low=2, high=256, doc="frames T seen by the transformer")
+    width: int = setting(128, low=8, high=4096, doc="embedding width D")
+    num_layers: int = setting(3, low=1, high=48)
+    num_heads: int = setting(4, low=1, high=64)
+    dropout: float = setting(0.0, low=0.0, high=0.9)
+    q_width: int = setting(256, low=8, high=8192, doc="hidden width of the Q head")
+    num_q_heads: int = setting(1, low=1, high=16, doc="members E of the Q ensemble")
+    num_atoms: int = setting(51, low=2, high=1001, doc="Z, of the return distribution")
+    value_low: float = setting(-10.0, doc="smallest return on the support")
+    value_high: float = setting(30.0, doc="largest return on the support")
+
+
+@dataclass(frozen=True)
+class WorldActionTrainingConfig:
+    objective: Literal["jowa", "clone", "conservative_q"] = setting(
+        "jowa", doc="joint; behaviour cloning alone; TD and CQL without the world losses (the baselines)"
+    )
+    batch_size: int = setting(16, low=1, doc="segments a step, over all learners")
+    learning_rate: float = setting(3e-4, low=0.0, high=1.0)
+    online_learning_rate: float = setting(1e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, doc="on weight matrices only")
+    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    world_share: float = setting(0.5, low=0.0, high=1.0, doc="first part of pretraining, without TD and CQL")
+    world_weight: float = setting(1.0, low=0.0, doc="β of the world losses beside TD and CQL")
+    conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL")
+    target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
+    bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
+
+
+@dataclass(frozen=True)
 class PlannerConfig:
-    name: Literal["forward_mpc"] = setting("forward_mpc")
+    name: Literal["forward_mpc", "beam_search"] = setting("forward_mpc")
     guidance: Literal["critic", "return", "none"] = setting(
         "critic", doc="where values come from; none draws without guidance"
     )
@@ -101,8 +146,12 @@ class OnlineConfig:
     explore_with: Literal["best", "configured"] = setting(
         "best", doc="the evaluated planner that did best on the selection episodes, or the configured one"
     )
+    drawn_share: float = setting(
+        0.5, low=0.0, high=1.0, doc="of a worker's environments draw by utility; the others act as in evaluation"
+    )
     environments_per_worker: int = setting(8, low=1, high=4096)
     episodes_per_round: int = setting(8, low=1, doc="episodes between weight updates of a lock-step round")
+    max_episode_steps: int | None = setting(None, low=1, doc="cut online episodes (counted as truncated)")
     updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")
     limiter_tolerance_steps: int = setting(2000, low=1, doc="how far inserts and updates may drift, in env steps")
     warmup_env_steps: int = setting(0, low=0, doc="collected before the first online update")
@@ -125,6 +174,7 @@ class EvaluationConfig:
     target_return_ratios: tuple[float, ...] = setting((0.6, 0.8, 1.0), low=0.0, high=10.0)
     num_environments: int = setting(20, low=1, high=4096, doc="environments stepped together")
     max_episode_steps: int | None = setting(None, low=1, doc="cut evaluation episodes (counted as truncated)")
+    noop_max: int = setting(30, low=0, high=1000, doc="Atari: most idle frames before an episode, from its seed")
 
 
 @dataclass(frozen=True)
@@ -144,7 +194,7 @@ class TrackingConfig:
 @dataclass(frozen=True)
 class RunConfig:
     seed: int = setting(0, low=0)
-    algorithm: Literal["m3pc"] = setting("m3pc")
+    algorithm: Literal["m3pc", "jowa"] = setting("m3pc", doc="masked trajectory model, or world-action model")
     discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
     learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
     rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
@@ -157,12 +207,20 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     trajectory: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    world: WorldActionConfig = field(default_factory=WorldActionConfig)
+    jowa: WorldActionTrainingConfig = field(default_factory=WorldActionTrainingConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @property
+    def context_length(self) -> int:
+        """T, time steps that the configured algorithm's model sees."""
+        return self.world.context_length if self.algorithm == "jowa" else self.model.context_length
 
 
 @dataclass(frozen=True)
@@ -173,10 +231,15 @@ class CollectConfig:
     environment: str = setting("Hopper-v5")
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
-    kind: Literal["medium-replay", "medium", "expert", "random"] = setting("medium-replay")
-    policy: Literal["ppo", "random", "checkpoint"] = setting("ppo")
+    kind: Literal["medium-replay", "medium", "expert", "random", "mixed"] = setting("medium-replay")
+    policy: Literal["ppo", "random", "checkpoint", "tracker"] = setting(
+        "ppo", doc="tracker: a player of Pong that follows the ball"
+    )
     checkpoint: str | None = setting(None, doc="a project checkpoint, for policy: checkpoint")
     action_noise: float = setting(0.0, low=0.0, high=2.0, doc="standard deviation, added to a saved policy")
+    noise_levels: tuple[float, ...] = setting(
+        (), low=0.0, high=1.0, doc="policy tracker: share of random actions, by environment"
+    )
     env_steps: int = setting(100_000, low=1, doc="transitions written, to the end of the last episode")
     target_return: float | None = setting(None, doc="training stops once 20 episodes reach it on average")
     max_training_env_steps: int = setting(1_000_000, low=1, doc="training stops there in any case")

@@ -29,7 +29,10 @@ Tree = dict[str, Any]
 MAX_FILE_BYTES = 256 * 1024
 MAX_PRESET_CHAIN = 8
 MAX_INTEGER = 2**63 - 1
-POLICIES = ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql")
+POLICIES = {
+    "m3pc": ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
+    "jowa": ("random", "clone", "q_greedy", "beam"),
+}
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -121,30 +124,49 @@ def validate(config: object) -> None:
 
 
 def _validate_run(config: RunConfig) -> None:
-    model, learners = config.model, max(1, config.learners)
-    if model.width % model.num_heads:
-        raise ConfigError(f"model.width: {model.width} is not divisible by model.num_heads = {model.num_heads}")
-    if config.planner.horizon > model.context_length:
-        raise ConfigError(
-            f"planner.horizon: {config.planner.horizon} exceeds model.context_length = {model.context_length}"
-        )
-    for key, size in (("trajectory", config.trajectory.batch_size), ("critic", config.critic.batch_size)):
+    learners = max(1, config.learners)
+    _validate_sizes(config)
+    batches = {"trajectory": config.trajectory.batch_size, "critic": config.critic.batch_size}
+    for key, size in batches.items() if config.algorithm == "m3pc" else (("jowa", config.jowa.batch_size),):
         if size % learners:
             raise ConfigError(f"{key}.batch_size: {size} is not divisible by learners = {learners}")
     for key, number in (("learners", config.learners), ("rollout_workers", config.rollout_workers)):
         if config.deterministic and number > 1:
             raise ConfigError(f"{key}: {number} with deterministic: true, which allows at most 1")
-    _validate_policies(config.evaluation.policies)
+    _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
     if not config.evaluation.target_return_ratios:
         raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
 
 
-def _validate_policies(policies: tuple[str, ...]) -> None:
+def _validate_sizes(config: RunConfig) -> None:
+    """Widths, and a plan that fits into the model's window together with the present."""
+    section, model = ("world", config.world) if config.algorithm == "jowa" else ("model", config.model)
+    if model.width % model.num_heads:
+        raise ConfigError(
+            f"{section}.width: {model.width} is not divisible by {section}.num_heads = {model.num_heads}"
+        )
+    longest = model.context_length - (1 if config.algorithm == "jowa" else 0)
+    if config.planner.horizon > longest:
+        raise ConfigError(
+            f"planner.horizon: {config.planner.horizon} exceeds {longest}, "
+            f"all that {section}.context_length = {model.context_length} leaves room for"
+        )
+    if (config.planner.name == "beam_search") != (config.algorithm == "jowa"):
+        raise ConfigError(f"planner.name: {config.planner.name} does not plan with algorithm {config.algorithm}")
+    if config.algorithm == "jowa" and config.planner.select == "expectation":
+        raise ConfigError("planner.select: expectation is for continuous actions; did you mean argmax?")
+    if config.algorithm == "jowa" and not config.world.value_low < 0.0 < config.world.value_high:
+        raise ConfigError(f"world.value_low: {config.world.value_low} < 0 < world.value_high does not hold")
+    if config.dataset.also and config.algorithm != "jowa":
+        raise ConfigError("dataset.also: only algorithm jowa is trained on several datasets")
+
+
+def _validate_policies(policies: tuple[str, ...], known: tuple[str, ...]) -> None:
     if not policies:
         raise ConfigError("evaluation.policies: at least one policy is needed")
     for position, policy in enumerate(policies):
-        if policy not in POLICIES:
-            raise ConfigError(f"evaluation.policies: {_one_of(policy, POLICIES)}")
+        if policy not in known:
+            raise ConfigError(f"evaluation.policies: {_one_of(policy, known)}")
         if policy in policies[:position]:
             raise ConfigError(f"evaluation.policies: {policy} is named twice")
 

@@ -6,14 +6,18 @@ Axis letters, used in all annotations and docstrings:
     T  time steps of a context or segment    W  beam width
     H  planned steps                         E  ensemble members
     S  observation dimension                 L  steps of one episode
-    A  action dimension
+    A  action dimension, or the number of discrete actions
+    K  tokens of one frame
+
+Observations are vectors in continuous control. In Atari the environment shows frames, and what is stored,
+drawn and planned with is a frame's tokens: K integers.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Int64, Shaped, UInt8
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class TaskSpec:
             environment wrapper rescales.
         max_episode_steps: the environment's own time limit.
         reference_min, reference_max: returns scored 0 and 100 when normalised; None if unknown.
+        frame_shape: height and width of the frames that the environment shows; None where it shows vectors.
+            Of such a task S is the number of pixels.
+        valid_actions: of a task with discrete actions, those of the A that mean something there; empty for
+            continuous ones.
+        game: index of an Atari game in `system.envs.atari_games.GAMES`, which task embeddings are looked up
+            by; 0 elsewhere.
     """
 
     environment_id: str
@@ -38,6 +48,14 @@ class TaskSpec:
     action_high: float = 1.0
     reference_min: float | None = None
     reference_max: float | None = None
+    frame_shape: tuple[int, int] | None = None
+    valid_actions: tuple[int, ...] = ()
+    game: int = 0
+
+    @property
+    def is_discrete(self) -> bool:
+        """Actions are numbers of buttons, not vectors."""
+        return bool(self.valid_actions)
 
     def normalized(self, episode_return: float) -> float | None:
         """100·(return − min)/(max − min), or None where the references are unknown."""
@@ -67,8 +85,8 @@ class Episode:
     """One trajectory as it was observed.
 
     Attributes:
-        observations: o_0 … o_L, one more than there are actions.
-        actions: a_0 … a_{L−1}.
+        observations: o_0 … o_L, one more than there are actions: float32 vectors, uint8 frames or int16 tokens.
+        actions: a_0 … a_{L−1}: float32 vectors in [−1, 1], or int64 numbers of discrete actions.
         rewards: r_0 … r_{L−1}.
         terminated: the last step reached a terminal state of the task.
         truncated: the last step was cut: by the time limit, a lost worker or a stopped collection.
@@ -76,16 +94,20 @@ class Episode:
             environment's own time limit. Of an incomplete episode the returns-to-go are invalid.
         key: identity of an online episode; None for offline ones.
         policy_version: version of the weights that acted at each step; None for offline episodes.
+        frames: what the environment showed, where `observations` are its tokens; None otherwise.
+        game: as in `TaskSpec`.
     """
 
-    observations: Float32[np.ndarray, "L1 S"]
-    actions: Float32[np.ndarray, "L A"]
+    observations: Shaped[np.ndarray, "L1 *observation"]
+    actions: Shaped[np.ndarray, "L *action"]
     rewards: Float32[np.ndarray, "L"]
     terminated: bool
     truncated: bool
     complete: bool
     key: EpisodeKey | None = None
     policy_version: Int[np.ndarray, "L"] | None = None
+    frames: UInt8[np.ndarray, "L1 height width"] | None = None
+    game: int = 0
 
     @property
     def num_steps(self) -> int:
@@ -106,14 +128,18 @@ class SegmentBatch:
         returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`system.data.returns`).
         valid: the step belongs to the episode.
         returns_valid: the step's return-to-go is known (its episode is complete).
+        terminated: the step reached a terminal state.
+        game: of each window, as in `TaskSpec`.
     """
 
-    observations: Float32[np.ndarray, "B T S"]
-    actions: Float32[np.ndarray, "B T A"]
+    observations: Shaped[np.ndarray, "B T *observation"]
+    actions: Shaped[np.ndarray, "B T *action"]
     rewards: Float32[np.ndarray, "B T"]
     returns_to_go: Float32[np.ndarray, "B T"]
     valid: Bool[np.ndarray, "B T"]
     returns_valid: Bool[np.ndarray, "B T"]
+    terminated: Bool[np.ndarray, "B T"]
+    game: Int64[np.ndarray, "B"]
 
 
 @dataclass(frozen=True)
@@ -145,12 +171,31 @@ class Context:
 
 
 @dataclass(frozen=True)
+class TokenContext:
+    """What a planner over frame tokens sees of B environments at one decision.
+
+    Attributes:
+        tokens: of the last T frames, the current one last; zeros where not `valid`.
+        actions: the T−1 actions between them.
+        valid: False before the episode's first step.
+        game: of each environment, as in `TaskSpec`.
+        valid_actions: the actions that each environment's game knows; at least one.
+    """
+
+    tokens: Int64[torch.Tensor, "B T K"]
+    actions: Int64[torch.Tensor, "B T-1"]
+    valid: Bool[torch.Tensor, "B T"]
+    game: Int64[torch.Tensor, "B"]
+    valid_actions: Bool[torch.Tensor, "B A"]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A decision and everything it was based on, batched over B environments.
 
     Attributes:
-        action: what to execute.
-        first_actions: the candidates' first actions.
+        action: what to execute; of discrete plans the number of the action.
+        first_actions: the candidates' first actions; of discrete plans each of the A actions once.
         probabilities: P[i] of eq. 4 (rows sum to 1).
         utilities: U^i of eq. 3.
         selected: index of the executed candidate, −1 where the action is an expectation.
@@ -159,10 +204,10 @@ class Plan:
         imagined_rewards: predicted r_t … of each candidate; None likewise.
     """
 
-    action: Float[torch.Tensor, "B A"]
-    first_actions: Float[torch.Tensor, "B N A"]
+    action: Shaped[torch.Tensor, "B *action"]
+    first_actions: Shaped[torch.Tensor, "B N *action"]
     probabilities: Float[torch.Tensor, "B N"]
     utilities: Float[torch.Tensor, "B N"]
     selected: Int[torch.Tensor, "B"]
-    imagined_observations: Float[torch.Tensor, "B N H S"] | None = None
+    imagined_observations: Shaped[torch.Tensor, "B N H *observation"] | None = None
     imagined_rewards: Float[torch.Tensor, "B N H"] | None = None

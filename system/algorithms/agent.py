@@ -1,5 +1,6 @@
 """What acting needs, as one module: trajectory model, value networks and the target-return table."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import nn
@@ -37,6 +38,15 @@ class TrajectoryAgent(nn.Module):
                 layer_norm=critic.layer_norm,
             )
         self.register_buffer("target_returns", torch.zeros(task.max_episode_steps))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.target_returns.device
+
+    def perceive(self, observations: np.ndarray) -> np.ndarray:
+        """What of the environment's observations is remembered: all of it."""
+        return observations
 
     def set_statistics(self, statistics: DatasetStatistics) -> None:
         """Takes over the training split's statistics; they travel with the weights from then on."""

@@ -16,7 +16,9 @@ Deviations from the paper and its public code, with the reason:
 - states are predicted as a change from the latest visible one, which makes dynamics far easier to learn;
 - a share of steps uses the exact masks that planning uses, which random masks practically never equal;
 - α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
-- all heads are trained in the online stage.
+- all heads are trained in the online stage;
+- what acts is a running average of the trajectory model's weights (`trajectory.weight_average`): the model that
+  the last few updates happen to leave behind plays far better or worse than the one before it.
 
 Source: M³PC section IV, eqs. 1–2.
 """
@@ -133,6 +135,7 @@ class M3PCLearner:
             betas=(0.9, training.beta2),
             fused=True,
         )
+        self.average = {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
         self.target_entropy = training.target_entropy_per_dim * agent.task.action_dim
@@ -161,9 +164,11 @@ class M3PCLearner:
         return metrics
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Weights, moments and dual variable, flat and named."""
+        """Weights, moments and dual variable: `agent.*` is what acts, `newest.*` what is trained."""
+        newest = self.agent.model.state_dict()
         return {
-            **{f"agent.{name}": value.detach().clone() for name, value in self.agent.state_dict().items()},
+            **{f"agent.{name}": value for name, value in self.weights().items()},
+            **{f"newest.{name}": value.detach().clone() for name, value in newest.items()},
             **flatten_optimizer(self.optimizer, "trajectory_optimizer"),
             **flatten_optimizer(self.alpha_optimizer, "alpha_optimizer"),
             **self.critics.state(),
@@ -174,6 +179,8 @@ class M3PCLearner:
         """Restores what `state` gave."""
         weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
         self.agent.load_state_dict(weights)
+        self.average = {name: weights[f"model.{name}"].clone().to(self.device) for name in self.average}
+        self.agent.model.load_state_dict({name: state[f"newest.{name}"] for name in self.average})
         restore_optimizer(self.optimizer, "trajectory_optimizer", state)
         restore_optimizer(self.alpha_optimizer, "alpha_optimizer", state)
         self.critics.load_state(state)
@@ -181,8 +188,9 @@ class M3PCLearner:
             self.log_alpha.copy_(state["log_alpha"])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What acting needs."""
-        return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+        """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
+        newest = {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+        return newest | {f"model.{name}": value.clone() for name, value in self.average.items()}
 
     def _update_trajectory_model(self, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
         training = self.config.trajectory
@@ -208,6 +216,7 @@ class M3PCLearner:
         self.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
         self.optimizer.step()
+        self._update_average(step if stage == "offline" else None)
         self._update_alpha(losses["entropy_excess"].detach())
         metrics = {
             f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
@@ -219,6 +228,18 @@ class M3PCLearner:
             "trajectory/alpha": alpha,
             "trajectory/gradient_norm": norm,
         }
+
+    @torch.no_grad()
+    def _update_average(self, step: int | None) -> None:
+        """average ← d·average + (1 − d)·weights, with d rising to its value over the first offline steps."""
+        decay = self.config.trajectory.weight_average
+        if step is not None:
+            decay = min(decay, (step + 1) / (step + 10))
+        newest = self.agent.model.state_dict()
+        floating = [name for name, value in newest.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.average[name] for name in floating], [newest[name] for name in floating], 1.0 - decay
+        )
 
     def _update_alpha(self, entropy_excess: torch.Tensor) -> None:
         self.alpha_optimizer.zero_grad(set_to_none=True)

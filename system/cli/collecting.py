@@ -22,6 +22,7 @@ from system.training.results import VERSIONS
 from system.training.run_directory import SUMMARY, RunDirectory
 
 AUTHOR = "offline-to-online"
+PONG = "ALE/Pong-v5"
 
 
 def collect_dataset(config: CollectConfig, path: Path, arguments: argparse.Namespace) -> int:
@@ -64,6 +65,7 @@ def check_keys(config: CollectConfig) -> None:
         "random": ("random",),
         "checkpoint": ("medium", "expert"),
         "ppo": ("medium-replay", "medium", "expert"),
+        "tracker": ("mixed",),
     }
     if config.kind not in fitting[config.policy]:
         raise ConfigError(f"kind: {config.kind} does not go with policy {config.policy}")
@@ -71,6 +73,10 @@ def check_keys(config: CollectConfig) -> None:
         for key, value in (("checkpoint", config.checkpoint), ("action_noise", config.action_noise)):
             if value:
                 raise ConfigError(f"{key}: does not go with policy {config.policy}")
+    if (config.policy == "tracker") != bool(config.noise_levels):
+        raise ConfigError("noise_levels: given for policy tracker, and for no other")
+    if (config.policy == "tracker") != (config.environment == PONG) and config.policy != "random":
+        raise ConfigError(f"environment: policy {config.policy} does not play {config.environment}")
 
 
 def _collect(
@@ -106,9 +112,9 @@ def _write(config: CollectConfig, collection: Collection) -> None:
 
 def describe(config: CollectConfig, collection: Collection) -> str:
     """Provenance, in a sentence: what acted, for how long, with which versions."""
-    versions = ", ".join(
-        f"{name} {version}" for name, version in package_versions("ray", "gymnasium", "mujoco").items()
-    )
+    frames = find_task(config.environment).frame_shape is not None
+    packages = ("gymnasium", "ale-py") if frames else ("ray", "gymnasium", "mujoco")
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions(*packages).items())
     trained = f" trained for {collection.training_env_steps} steps" if collection.training_env_steps else ""
     return (
         f"{config.kind} data of {config.environment}: {collection.algorithm_name}{trained}, seed {config.seed}, "

@@ -1,6 +1,7 @@
-"""`o2o data check`: a dataset looked over for a person."""
+"""`o2o data check` and `o2o data convert`: a dataset looked over for a person, and one made of published data."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,16 +16,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
     check.add_argument("--download", action="store_true", help="ask Minari's hub for a dataset that is not there")
 
+    check.set_defaults(perform=_check)
+    convert = verbs.add_parser("convert", help="a Minari dataset of whole episodes drawn from DQN-replay files")
+    convert.add_argument("folder", type=Path, help="with files $store$_observation_ckpt.0.gz and so on")
+    convert.add_argument("dataset", help="id of the new dataset, for example atari/pong/replay-v0")
+    convert.add_argument("--environment", required=True, help="for example ALE/Pong-v5")
+    convert.add_argument("--steps", type=int, default=100_000, help="at most so many are drawn (default: 100000)")
+    convert.add_argument("--seed", type=int, default=0, help="of the draw")
+    convert.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
+    convert.set_defaults(perform=_convert)
+
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Checks the dataset and prints what was found.
+    """Does what the sub-verb says.
 
     Returns:
-        0 if it is fit for training, 2 if it has faults.
+        0; of `check`, 2 if the dataset has faults.
 
     Raises:
-        DataError: the dataset is missing, unsafe or unreadable.
+        ConfigError: the environment is not known, or is no Atari game.
+        DataError: data are missing, unsafe or unreadable.
     """
+    return int(arguments.perform(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
     from system.config import DatasetConfig
     from system.data.doctor import check_dataset
     from system.envs.registry import ENVIRONMENTS
@@ -35,6 +51,33 @@ def execute(arguments: argparse.Namespace) -> int:
     return 2 if report.faults else 0
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from system.data.dqn_replay import DqnReplay
+    from system.data.minari_layout import default_root
+    from system.data.minari_writer import write_dataset
+    from system.envs.registry import environment_specification, find_task
+    from system.errors import ConfigError
+
+    task = find_task(arguments.environment)
+    if not task.is_discrete:
+        raise ConfigError(f"--environment: {task.environment_id} is no Atari game")
+    replay = DqnReplay(arguments.folder, task, max_steps=arguments.steps, seed=arguments.seed)
+    folder = write_dataset(
+        Path(arguments.path) if arguments.path else default_root(),
+        arguments.dataset,
+        replay,
+        task=replace(task, reference_min=None, reference_max=None),  # clipped rewards add up to no score
+        environment_specification=environment_specification(task.environment_id),
+        author="DQN-replay data",
+        algorithm_name="DQN while it learnt",
+        description=f"{len(replay)} episodes drawn with seed {arguments.seed}; rewards are clipped to [-1, 1]",
+    )
+    print(f"{len(replay)} episodes written to {folder}")
+    return 0
+
+
 def format_report(report: "DoctorReport") -> str:
     """The report as an aligned table, then one line for each warning and fault."""
     lines = [
@@ -43,6 +86,7 @@ def format_report(report: "DoctorReport") -> str:
         f"episodes     {report.num_episodes} fit for training, {report.num_steps} steps",
         f"ended by     termination {report.ended_terminated}, time limit {report.ended_time_limit}, "
         f"cut {report.ended_cut}",
+        *(f"{name:<13}{value}" for name, value in report.facts),
     ]
     if report.num_episodes:
         lines += ["", *_quantile_lines(report), "", *_coverage_lines(report)]

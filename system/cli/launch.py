@@ -15,13 +15,13 @@ from system.config import RunConfig
 from system.config_io import flatten, to_dict
 from system.errors import Interrupted
 from system.tracking.composite import make_tracker
-from system.training.checkpoint import FoundCheckpoint, find_checkpoint
+from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
-from system.training.preparation import PreparedData, check_shards, prepare_data
+from system.training.preparation import PreparedData, prepare_data, tokenize
 from system.training.progress import Stage
-from system.training.protocols import Artifact, Tracker, Workers
+from system.training.protocols import Artifact, Tracker, Weights, Workers
 from system.training.results import format_summary, summarize
 from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
 from system.training.saved_agent import load_run_checkpoint
@@ -37,7 +37,6 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
         start: a checkpoint whose learners' state replaces pretraining.
     """
     config, path = resolve_run(arguments, RunConfig)
-    check_shards(config)
     with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir:
         summary = run_dir.finished(until)
         if summary is None:
@@ -53,17 +52,28 @@ def _work(
     config: RunConfig, run_dir: RunDirectory, arguments: argparse.Namespace, until: Stage, start: Path | None
 ) -> dict[str, Any]:
     found = run_dir.newest_checkpoint()
-    data = prepare_data(config, run_dir.path.parent / "dataset-cache")
+    start = find_checkpoint(start) if start is not None and found is None else None
+    content = load_run_checkpoint(start) if start is not None else None if found is None else found.content
+    cache_folder = run_dir.path.parent / "dataset-cache"
+    data = prepare_data(config, cache_folder)
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
         tracker = stack.enter_context(_tracking(config, run_dir, arguments))
+        data = tokenize(
+            data,
+            config,
+            cache_folder,
+            weights=_tokenizer_weights(content),
+            progress=lambda done, total: tracker.progress("tokenizer", done, total, "updates"),
+            stop_if_asked=interruption.raise_if_asked,
+        )
         epoch = (
             0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
         )
         workers = stack.enter_context(closing(_make_workers(config, data, run_dir, arguments.address, epoch)))
         run = stack.enter_context(closing(Experiment(config, data, run_dir, tracker, workers, interruption)))
         if found is None:
-            _begin(run, start)
+            _begin(run, start, content)
         else:
             _resume(run, found)
         work_through(run, until)
@@ -73,14 +83,22 @@ def _work(
     return summary
 
 
-def _begin(run: Experiment, start: Path | None) -> None:
+def _tokenizer_weights(content: CheckpointContent | None) -> Weights | None:
+    """Those that a checkpoint's model was trained with; None where there is no checkpoint."""
+    if content is None:
+        return None
+    prefix = "agent.tokenizer."
+    state = content.tensors["learner"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _begin(run: Experiment, start: Path | None, content: CheckpointContent | None) -> None:
     """A new run: everything that describes it is tracked once, and there is a checkpoint from the first."""
     run.tracker.log_parameters(flatten(to_dict(run.config)))
     run.tracker.set_tags({"dataset": run.config.dataset.id, "algorithm": run.config.algorithm})
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
-    if start is not None:
-        path = find_checkpoint(start)
-        run.start_from(path, load_run_checkpoint(path))
+    if start is not None and content is not None:
+        run.start_from(start, content)
         run.progress.stage = "offline_evaluation"
     run.save()
 
@@ -125,10 +143,10 @@ def _make_workers(
 ) -> Workers:
     """In this process, or over Ray where the configuration asks for actors."""
     if config.learners == 0 and config.rollout_workers == 0:
-        return LocalWorkers(data.task, config, data.statistics, data.training, run_dir.path, epoch)
+        return LocalWorkers(data, config, run_dir.path, epoch)
     from system.distributed.environment import prepare_environment
 
     prepare_environment(address)
     from system.distributed.workers import RayWorkers
 
-    return RayWorkers(data.task, config, data.statistics, data.training, run_dir.path, epoch, address=address)
+    return RayWorkers(data, config, run_dir.path, epoch, address=address)

@@ -1,9 +1,11 @@
 """How `evaluate` loads a checkpoint, measures its policies and shows them."""
 
 import argparse
+from contextlib import closing
 from typing import Any
 
-from system.evaluation.measurement import RETURN_CONDITIONED, Measurer
+from system.evaluation.measurement import Measurer
+from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.tracking.console import ConsoleTracker
 from system.training.files import write_json
@@ -17,17 +19,16 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         arguments: of the verb `evaluate`.
     """
     saved = open_agent(arguments.checkpoint, _overrides(arguments))
-    path, config, task = saved.path, saved.config, saved.task
-    measurer = Measurer(saved.agent, config, _never)
+    path, config = saved.path, saved.config
     console = ConsoleTracker(quiet=arguments.quiet)
     records: list[dict[str, Any]] = []
-    policies = config.evaluation.policies
-    for number, policy in enumerate(policies):
-        console.progress("evaluate", number, len(policies), "policies")
-        records.append(evaluation_record("offline", measurer.report(policy, _ratio(measurer, policy)), task))
-    console.progress("evaluate", len(policies), len(policies), "policies")
+    pairs = [(task, policy) for task in saved.tasks for policy in config.evaluation.policies]
+    for number, (task, policy) in enumerate(pairs):
+        console.progress("evaluate", number, len(pairs), "policies")
+        with closing(Measurer(saved.agent, task, config, _never)) as measurer:
+            records.append(evaluation_record("offline", measurer.report(policy, _ratio(measurer, policy)), task))
+    console.progress("evaluate", len(pairs), len(pairs), "policies")
     console.close()
-    measurer.close()
     print(f"{path}: {config.evaluation.episodes} episodes each\n")
     print(format_table(records))
     print(format_comparisons(compare(records)))
@@ -49,7 +50,7 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 def _ratio(measurer: Measurer, policy: str) -> float | None:
     ratios = measurer.config.evaluation.target_return_ratios
-    if policy not in RETURN_CONDITIONED:
+    if policy not in CONDITIONED_ON_RETURN:
         return None
     return ratios[0] if len(ratios) == 1 else measurer.choose_ratio(policy)[0]
 

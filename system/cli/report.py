@@ -3,21 +3,81 @@
 import argparse
 from pathlib import Path
 
+EXPLORATION_METRIC = "rollout/return_mean"
+MAX_EVENTS = 2_000_000
+LARGEST_NUMBER = 1e30
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument(
         "runs", metavar="RUN", type=Path, nargs="+", help="run directories; those that differ in seed are paired"
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write the report there too, as Markdown")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="write report.md, report.csv and figures into this folder"
+    )
+    parser.add_argument(
+        "--html", action="store_true", help="write report.html there too, one page with everything in it"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Prints the report."""
-    from system.evaluation.report import format_report, group_runs, load_summary
+    """Prints the report, and writes it where it is asked for.
 
-    text = format_report(group_runs([load_summary(run) for run in arguments.runs]))
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    Raises:
+        DataError: a run's summary is missing, damaged or something else.
+        ConfigError: the report cannot be written there.
+    """
+    from system.errors import ConfigError
+    from system.evaluation.finished_runs import group_runs, load_runs
+    from system.evaluation.report import format_report
+
+    if arguments.html and arguments.output is None:
+        raise ConfigError("--html: needs --output DIR, the folder for the page")
+    runs = [run for path in arguments.runs for run in load_runs(path)]
+    groups = group_runs(runs)
+    print(format_report(groups))
+    if arguments.output is None:
+        return 0
+
+    from system.evaluation.report_files import write_report
+
+    exploration = {run.file: read_exploration(run.file.parent) for run in runs}
+    try:
+        written = write_report(groups, arguments.output, exploration, page=arguments.html)
+    except OSError as error:
+        raise ConfigError(f"--output: {arguments.output} cannot be written ({error})") from None
+    print(f"\nwritten: {', '.join(map(str, written))}")
     return 0
+
+
+def read_exploration(run_dir: Path) -> list[tuple[float, float]]:
+    """(env steps, mean return) of exploring episodes, from a run's event log.
+
+    A run that was resumed repeats what it had done since its checkpoint; the later events count.
+
+    Args:
+        run_dir: holds the log; without one there is nothing to show.
+    """
+    from system.tracking.event_log import FILE, read_events
+
+    try:
+        events, _ = read_events(run_dir / FILE, 0, MAX_EVENTS)
+    except OSError:
+        return []
+    points: list[tuple[float, float]] = []
+    for event in events:
+        if not isinstance(event, dict) or not isinstance(event.get("values"), dict):
+            continue
+        step, value = _number(event.get("step")), _number(event["values"].get(EXPLORATION_METRIC))
+        if step is None or value is None:
+            continue
+        while points and points[-1][0] >= step:
+            points.pop()
+        points.append((step, value))
+    return points
+
+
+def _number(value: object) -> float | None:
+    # A comparison with NaN is false.
+    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST_NUMBER else None

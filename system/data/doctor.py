@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from system.config import DatasetConfig
-from system.data.hdf5_reader import Hdf5Episodes
-from system.data.minari_layout import MAIN_FILE, read_metadata
-from system.data.minari_source import dataset_task, episode_count_problem, locate_dataset
+from system.data.frame_tally import FrameTally
+from system.data.minari_layout import MAIN_FILE, DatasetMetadata, read_metadata
+from system.data.minari_source import dataset_task, episode_count_problem, locate_dataset, open_episodes
 from system.data.statistics import SMALLEST_STD
 from system.data.validation import find_faults, to_episode
 from system.types import Episode, TaskSpec
@@ -46,7 +46,8 @@ class DoctorReport:
         ended_terminated, ended_time_limit, ended_cut: episodes by how they ended; cut ones have no known
             returns-to-go.
         return_quantiles, length_quantiles: at `QUANTILES`, over episodes.
-        coverage: of every observation and action dimension and of the reward.
+        facts: of frames and discrete actions, as names and values; empty of continuous control.
+        coverage: of the reward, and of every observation and action dimension of continuous control.
         faults: a line for everything that training refuses; named by episode and step.
         warnings: a line for everything that is odd but allowed.
     """
@@ -60,6 +61,7 @@ class DoctorReport:
     ended_cut: int
     return_quantiles: Float64[np.ndarray, "quantiles"]
     length_quantiles: Float64[np.ndarray, "quantiles"]
+    facts: list[tuple[str, str]]
     coverage: list[Coverage]
     faults: list[str]
     warnings: list[str]
@@ -78,28 +80,44 @@ def check_dataset(config: DatasetConfig, *, environments: Mapping[str, TaskSpec]
     folder = locate_dataset(config)
     metadata = read_metadata(config.id, folder)
     task = dataset_task(config.id, metadata, environments)
+    tally = FrameTally(task)
     fit: dict[int, Episode] = {}
+    digests: dict[int, bytes] = {}
     faults: list[str] = []
     total = 0
-    for raw in Hdf5Episodes(folder / MAIN_FILE, config.id):
+    for raw in open_episodes(config.id, folder / MAIN_FILE, task):
         total += 1
         found = find_faults(raw, task)
         faults += [str(fault) for fault in found]
-        if not found:
-            fit[raw.number] = to_episode(raw, task)
+        if found:
+            continue
+        episode = to_episode(raw, task)
+        digests[raw.number] = _digest(episode)
+        if task.frame_shape is not None:
+            tally.add(raw.number, episode)
+            episode = replace(episode, observations=episode.observations[:0].copy())
+        fit[raw.number] = episode
     mismatch = episode_count_problem(metadata, total)
     if mismatch:
         faults.append(mismatch)
     if not fit:
         faults.append("no episode is fit for training")
-    return _report(config.id, task, fit, faults)
+    warnings = [*_sticky(metadata), *_duplicates(digests), *tally.warnings]
+    return _report(config.id, task, fit, tally.lines(), faults, warnings)
 
 
-def _report(dataset_id: str, task: TaskSpec, fit: Mapping[int, Episode], faults: list[str]) -> DoctorReport:
+def _report(
+    dataset_id: str,
+    task: TaskSpec,
+    fit: Mapping[int, Episode],
+    facts: list[tuple[str, str]],
+    faults: list[str],
+    warnings: list[str],
+) -> DoctorReport:
     episodes = list(fit.values())
     terminated = sum(episode.terminated for episode in episodes)
     complete = sum(episode.complete for episode in episodes)
-    coverage = _coverage(episodes)
+    coverage = _coverage(episodes, task)
     return DoctorReport(
         id=dataset_id,
         task=task,
@@ -110,9 +128,10 @@ def _report(dataset_id: str, task: TaskSpec, fit: Mapping[int, Episode], faults:
         ended_cut=len(episodes) - complete,
         return_quantiles=_quantiles(episode.episode_return for episode in episodes),
         length_quantiles=_quantiles(float(episode.num_steps) for episode in episodes),
+        facts=facts,
         coverage=coverage,
         faults=faults,
-        warnings=[*_duplicates(fit), *_absurd_rewards(fit), *_cut(fit), *_constants(coverage)],
+        warnings=[*warnings, *_absurd_rewards(fit), *_cut(fit), *_constants(coverage)],
     )
 
 
@@ -121,30 +140,45 @@ def _quantiles(values: Iterable[float]) -> Float64[np.ndarray, "quantiles"]:
     return np.quantile(listed, QUANTILES) if listed else np.full(len(QUANTILES), np.nan)
 
 
-def _coverage(episodes: list[Episode]) -> list[Coverage]:
+def _coverage(episodes: list[Episode], task: TaskSpec) -> list[Coverage]:
     if not episodes:
         return []
-    observations = np.concatenate([episode.observations for episode in episodes]).astype(np.float64)
-    actions = np.concatenate([episode.actions for episode in episodes]).astype(np.float64)
-    rewards = np.concatenate([episode.rewards for episode in episodes]).astype(np.float64)
-    columns = [(f"observation {index}", column) for index, column in enumerate(observations.T)]
-    columns += [(f"action {index}", column) for index, column in enumerate(actions.T)]
-    columns.append(("reward", rewards))
+    columns: list[tuple[str, np.ndarray]] = []
+    if task.frame_shape is None:
+        observations = np.concatenate([episode.observations for episode in episodes]).astype(np.float64)
+        columns += [(f"observation {index}", column) for index, column in enumerate(observations.T)]
+    if not task.is_discrete:
+        actions = np.concatenate([episode.actions for episode in episodes]).astype(np.float64)
+        columns += [(f"action {index}", column) for index, column in enumerate(actions.T)]
+    columns.append(("reward", np.concatenate([episode.rewards for episode in episodes]).astype(np.float64)))
     return [
         Coverage(name, float(values.min()), float(values.mean()), float(values.std()), float(values.max()))
         for name, values in columns
     ]
 
 
-def _duplicates(fit: Mapping[int, Episode]) -> list[str]:
+def _digest(episode: Episode) -> bytes:
+    digest = hashlib.sha256()
+    for array in (episode.observations, episode.actions, episode.rewards):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+def _sticky(metadata: DatasetMetadata) -> list[str]:
+    """Atari's own environments repeat the last action with probability 0.25 where nothing else is said."""
+    unsaid = 0.25 if metadata.environment_id.startswith("ALE/") else 0.0
+    probability = unsaid if metadata.sticky_probability is None else metadata.sticky_probability
+    if probability == 0.0:
+        return []
+    return [f"collected with sticky actions (probability {probability:g}); the environment played here has none"]
+
+
+def _duplicates(digests: Mapping[int, bytes]) -> list[str]:
     """Episodes whose observations, actions and rewards are the same bytes as an earlier one's."""
     first: dict[bytes, int] = {}
     lines = []
-    for number, episode in fit.items():
-        digest = hashlib.sha256()
-        for array in (episode.observations, episode.actions, episode.rewards):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        original = first.setdefault(digest.digest(), number)
+    for number, digest in digests.items():
+        original = first.setdefault(digest, number)
         if original != number:
             lines.append(f"episode {number}: the same as episode {original}")
     return lines

@@ -20,7 +20,7 @@ class EpisodeJournal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._log = EpisodeLog.open(folder)
+        self._log = EpisodeLog.open(folder, with_frames=True)
         self.episodes = list(self._log.episodes)
         numbers = [each.key.sequence for each in self.episodes if each.key is not None]
         self.next_number = max(numbers, default=-1) + 1

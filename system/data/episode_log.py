@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from system import fault_points
 from system.data.episode_record import Record, encode_episode, read_records
-from system.errors import SystemFailure
+from system.errors import DataError, SystemFailure
 from system.types import Episode, EpisodeKey
 
 SEGMENT_BYTES = 64 * 2**20
@@ -47,12 +47,17 @@ class EpisodeLog:
     _segments: int = 0
 
     @classmethod
-    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> "EpisodeLog":
+    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, with_frames: bool = False) -> "EpisodeLog":
         """Claims the log, reads what was acknowledged, and fences earlier writers.
 
         Args:
             folder: created if it is not there.
             segment_bytes: size at which a new segment is begun.
+            with_frames: read the frames too of episodes whose observations are tokens; they take a thousand
+                times the memory, and training needs the tokens alone.
+
+        Raises:
+            DataError: the log was written in another format.
         """
         generation = _claim(folder)
         sealed = _read_seals(folder)
@@ -60,7 +65,7 @@ class EpisodeLog:
         quarantined: list[str] = []
         seals: dict[str, int] = {}
         for path in sorted(folder.glob("*.log")):
-            records = list(read_records(path.read_bytes()[: sealed.get(path.name)]))
+            records = _read_segment(path, sealed.get(path.name), with_frames)
             seals[path.name] = sealed.get(path.name, records[-1].end if records else 0)
             episodes += [record.episode for record in records if record.episode is not None]
             quarantined += [_describe(path, record) for record in records if record.episode is None]
@@ -124,6 +129,13 @@ class EpisodeLog:
             raise SystemFailure(
                 f"{self.folder}: writer of generation {self.generation} was superseded by generation {newest}"
             )
+
+
+def _read_segment(path: Path, sealed: int | None, with_frames: bool) -> list[Record]:
+    try:
+        return list(read_records(path.read_bytes()[:sealed], with_frames=with_frames))
+    except DataError as error:
+        raise DataError(f"{path}: {error}; start a new run, or go on with the version that wrote it") from error
 
 
 def _claim(folder: Path) -> int:

@@ -1,7 +1,9 @@
-"""One episode as bytes: a checksummed frame around a JSON header and raw little-endian arrays.
+"""One episode as bytes: a checksummed frame around a JSON header and little-endian arrays.
 
     frame    magic (4) · payload length (8) · CRC-32 of the payload (4) · CRC-32 of these 16 bytes (4) · payload
-    payload  header length (4) · JSON header · observations · actions · rewards · policy versions
+    payload  header length (4) · JSON header · one array after the other
+
+The header lists each array's name, type, shape and stored bytes; uint8 pixels are compressed, all else is not.
 """
 
 import json
@@ -12,9 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system.errors import DataError
 from system.types import Episode, EpisodeKey
 
 MAGIC = b"o2oE"
+RECORD_FORMAT = 2
+ARRAYS = ("observations", "actions", "rewards", "policy_version", "frames")
+COMPRESSION_LEVEL = 6
 _FRAME = struct.Struct("<4sQI")
 _CHECK = struct.Struct("<I")
 FRAME_BYTES = _FRAME.size + _CHECK.size
@@ -39,27 +45,37 @@ def encode_episode(episode: Episode) -> bytes:
     key = episode.key
     if key is None:
         raise ValueError("an episode without a key can't be logged")
-    versions = episode.policy_version
+    listed, stored = [], []
+    for name in ARRAYS:
+        values = getattr(episode, name)
+        if values is not None:
+            dtype = values.dtype.newbyteorder("<")
+            stored.append(_to_bytes(np.ascontiguousarray(values, dtype=dtype)))
+            listed.append([name, dtype.str, values.shape, len(stored[-1])])
     header = {
+        "format": RECORD_FORMAT,
         "key": [key.worker, key.epoch, key.sequence],
         "flags": [episode.terminated, episode.truncated, episode.complete],
-        "shape": [episode.num_steps, episode.observations.shape[1], episode.actions.shape[1]],
-        "versions": versions is not None,
+        "game": episode.game,
+        "arrays": listed,
     }
     text = json.dumps(header, separators=(",", ":")).encode()
-    parts = [_CHECK.pack(len(text)), text]
-    parts += [np.ascontiguousarray(each, dtype="<f4").tobytes() for each in _float_arrays(episode)]
-    if versions is not None:
-        parts.append(np.ascontiguousarray(versions, dtype="<i8").tobytes())
-    payload = b"".join(parts)
+    payload = b"".join([_CHECK.pack(len(text)), text, *stored])
     frame = _FRAME.pack(MAGIC, len(payload), zlib.crc32(payload))
     return frame + _CHECK.pack(zlib.crc32(frame)) + payload
 
 
-def read_records(data: bytes) -> Iterator[Record]:
+def read_records(data: bytes, *, with_frames: bool = True) -> Iterator[Record]:
     """Every complete record of a segment, in order; unreadable stretches come as records without episode.
 
     A last frame that is cut short is left out: it was never acknowledged.
+
+    Args:
+        data: the segment.
+        with_frames: False leaves out the frames of episodes whose observations are tokens.
+
+    Raises:
+        DataError: a record was written in another format.
     """
     position = 0
     while position + FRAME_BYTES <= len(data):
@@ -71,7 +87,7 @@ def read_records(data: bytes) -> Iterator[Record]:
         end = position + FRAME_BYTES + length
         if end > len(data):
             return
-        yield Record(position, end, _decode(data[position:end]))
+        yield Record(position, end, _decode(data[position:end], with_frames))
         position = end
 
 
@@ -93,31 +109,36 @@ def _next_frame(data: bytes, position: int) -> int:
     return len(data)
 
 
-def _decode(frame: bytes) -> Episode | None:
+def _decode(frame: bytes, with_frames: bool) -> Episode | None:
     (_, _, checksum), payload = _FRAME.unpack_from(frame), frame[FRAME_BYTES:]
     if zlib.crc32(payload) != checksum:
         return None
     (header_length,) = _CHECK.unpack_from(payload)
     header = json.loads(payload[_CHECK.size : _CHECK.size + header_length])
-    (length, observation_dim, action_dim), offset = header["shape"], _CHECK.size + header_length
-    counts = ((length + 1) * observation_dim, length * action_dim, length)
-    arrays = []
-    for count in counts:
-        arrays.append(np.frombuffer(payload, "<f4", count, offset).astype(np.float32))
-        offset += 4 * count
+    if header.get("format") != RECORD_FORMAT:
+        raise DataError(f"a record of format {header.get('format', 1)}, this version reads {RECORD_FORMAT}")
+    offset, arrays = _CHECK.size + header_length, {}
+    for name, dtype, shape, stored_bytes in header["arrays"]:
+        if with_frames or name != "frames":
+            arrays[name] = _from_bytes(payload[offset : offset + stored_bytes], np.dtype(dtype), shape)
+        offset += stored_bytes
     terminated, truncated, complete = header["flags"]
-    versions = np.frombuffer(payload, "<i8", length, offset).astype(np.int64) if header["versions"] else None
     return Episode(
-        observations=arrays[0].reshape(length + 1, observation_dim),
-        actions=arrays[1].reshape(length, action_dim),
-        rewards=arrays[2],
+        **arrays,
         terminated=terminated,
         truncated=truncated,
         complete=complete,
         key=EpisodeKey(*header["key"]),
-        policy_version=versions,
+        game=header["game"],
     )
 
 
-def _float_arrays(episode: Episode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return episode.observations, episode.actions, episode.rewards
+def _to_bytes(values: np.ndarray) -> bytes:
+    data = values.tobytes()
+    return zlib.compress(data, COMPRESSION_LEVEL) if values.dtype == np.uint8 else data
+
+
+def _from_bytes(data: bytes, dtype: np.dtype, shape: list[int]) -> np.ndarray:
+    """A writable array in native byte order."""
+    raw = zlib.decompress(data) if dtype == np.uint8 else data
+    return np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -4,35 +4,22 @@ Rows of all episodes lie behind one another. An episode of L steps has L rows in
 L+1 in `observations`, so that its last observation, which truncated steps bootstrap from, is never lost.
 """
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped
 
-from system.data.returns import returns_to_go
+from system.data.column_files import ColumnWriter, new_folder, open_columns, write_column, write_manifest
+from system.data.episode_columns import COLUMNS, EpisodeLayout
+from system.data.row_view import Column, RowView, join_columns, read_rows, select_rows
 from system.errors import DataError
 from system.types import Episode, SegmentBatch, TransitionBatch
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-COLUMNS = (
-    "observations",
-    "actions",
-    "rewards",
-    "returns_to_go",
-    "lengths",
-    "step_offsets",
-    "terminated",
-    "truncated",
-    "complete",
-)
+OF_EPISODES = ("lengths", "terminated", "truncated", "complete", "game")
 
 
 @dataclass(frozen=True)
@@ -40,16 +27,18 @@ class EpisodeStore:
     """Read-only episodes in columns; memory-mapped where it was opened from a folder.
 
     Attributes:
-        observations: o_0 … o_L of every episode; episode i begins at row step_offsets[i] + i.
+        observations: o_0 … o_L of every episode; episode i begins at row step_offsets[i] + i. Float32
+            vectors, uint8 frames or int16 tokens; frames may be a view that reads what it is asked for.
+        actions: float32 vectors, or int64 numbers of discrete actions.
         actions, rewards, returns_to_go: of every step; episode i begins at row step_offsets[i].
         lengths: L of each episode, at least 1.
         step_offsets: first step row of each episode, and the total at the end.
-        terminated, truncated, complete: as in `Episode`.
+        terminated, truncated, complete, game: as in `Episode`.
         discount: γ of `returns_to_go`.
     """
 
-    observations: Float32[np.ndarray, "rows S"]
-    actions: Float32[np.ndarray, "steps A"]
+    observations: Shaped[np.ndarray, "rows *observation"] | RowView
+    actions: Shaped[np.ndarray, "steps *action"]
     rewards: Float32[np.ndarray, "steps"]
     returns_to_go: Float32[np.ndarray, "steps"]
     lengths: Int64[np.ndarray, "episodes"]
@@ -57,6 +46,7 @@ class EpisodeStore:
     terminated: Bool[np.ndarray, "episodes"]
     truncated: Bool[np.ndarray, "episodes"]
     complete: Bool[np.ndarray, "episodes"]
+    game: Int64[np.ndarray, "episodes"]
     discount: float
 
     @classmethod
@@ -64,47 +54,60 @@ class EpisodeStore:
         """Builds a store in memory.
 
         Args:
-            episodes: at least one; all with the same observation and action dimensions.
+            episodes: at least one; all with the same kind of observations and actions.
             discount: γ of the returns-to-go.
 
         Raises:
-            DataError: there are no episodes, or one is empty or of other dimensions.
+            DataError: there are no episodes, or one is empty or of another kind.
         """
         listed = list(episodes)
         if not listed:
             raise DataError("no episodes to store")
-        observation_dim, action_dim = listed[0].observations.shape[1], listed[0].actions.shape[1]
-        for index, episode in enumerate(listed):
-            _check_shapes(index, episode, observation_dim, action_dim)
-        return cls._from_columns(
-            observations=np.concatenate([episode.observations for episode in listed], dtype=np.float32),
-            actions=np.concatenate([episode.actions for episode in listed], dtype=np.float32),
-            rewards=np.concatenate([episode.rewards for episode in listed], dtype=np.float32),
-            returns=np.concatenate([returns_to_go(episode.rewards, discount) for episode in listed]),
-            lengths=np.array([episode.num_steps for episode in listed], dtype=np.int64),
-            flags=np.array([(episode.terminated, episode.truncated, episode.complete) for episode in listed]),
-            discount=discount,
-        )
+        layout = EpisodeLayout.of(listed[0])
+        parts = [layout.columns(index, episode, discount) for index, episode in enumerate(listed)]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return cls._from_columns(columns, discount)
 
     @classmethod
-    def _from_columns(
-        cls,
-        *,
-        observations: Float32[np.ndarray, "rows S"],
-        actions: Float32[np.ndarray, "steps A"],
-        rewards: Float32[np.ndarray, "steps"],
-        returns: Float32[np.ndarray, "steps"],
-        lengths: Int64[np.ndarray, "episodes"],
-        flags: Bool[np.ndarray, "episodes 3"],
-        discount: float,
-    ) -> "EpisodeStore":
+    def _from_columns(cls, columns: Mapping[str, Any], discount: float) -> "EpisodeStore":
         """Derives the offsets and makes every column read-only."""
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        terminated, truncated, complete = np.ascontiguousarray(flags.T)
-        columns = (observations, actions, rewards, returns, lengths, offsets, terminated, truncated, complete)
-        for column in columns:
-            column.setflags(write=False)
-        return cls(*columns, discount=discount)
+        complete = {**columns, "step_offsets": _offsets(columns["lengths"])}
+        for column in complete.values():
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)
+        return cls(**complete, discount=discount)
+
+    @classmethod
+    def write(cls, folder: Path, episodes: Iterable[Episode], *, discount: float) -> None:
+        """Writes a store from episodes that come one by one; never more than one of them is in memory.
+
+        Args:
+            folder: appears whole or not at all; replaces what is there.
+            episodes: at least one; all with the same kind of observations and actions.
+            discount: γ of the returns-to-go.
+
+        Raises:
+            DataError: there are no episodes, or one is empty or of another kind.
+        """
+        layout: EpisodeLayout | None = None
+        writers: dict[str, ColumnWriter] = {}
+        lengths: list[int] = []
+        with new_folder(folder) as aside:
+            try:
+                for index, episode in enumerate(episodes):
+                    layout = layout or EpisodeLayout.of(episode)
+                    for name, values in layout.columns(index, episode, discount).items():
+                        if name not in writers:
+                            writers[name] = ColumnWriter(aside / f"{name}.npy", values.dtype, values.shape[1:])
+                        writers[name].append(values)
+                    lengths.append(episode.num_steps)
+            finally:
+                for writer in writers.values():
+                    writer.close()
+            if not lengths:
+                raise DataError("no episodes to store")
+            write_column(aside / "step_offsets.npy", _offsets(np.array(lengths)))
+            write_manifest(aside, COLUMNS, {"discount": discount})
 
     @property
     def num_episodes(self) -> int:
@@ -117,14 +120,26 @@ class EpisodeStore:
         return len(self.rewards)
 
     @property
-    def observation_dim(self) -> int:
-        """S."""
-        return self.observations.shape[1]
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation: (S,), (height, width) or (K,)."""
+        return tuple(self.observations.shape[1:])
 
     @property
-    def action_dim(self) -> int:
-        """A."""
-        return self.actions.shape[1]
+    def action_shape(self) -> tuple[int, ...]:
+        """Of one action: (A,), or () of discrete ones."""
+        return tuple(self.actions.shape[1:])
+
+    @property
+    def layout(self) -> EpisodeLayout:
+        """Shapes and types of observations and actions."""
+        return EpisodeLayout(
+            self.observation_shape, self.observations.dtype, self.action_shape, self.actions.dtype
+        )
+
+    @property
+    def games(self) -> Int64[np.ndarray, "games"]:
+        """The games that occur, in ascending order."""
+        return np.unique(self.game)
 
     @property
     def episode_returns(self) -> Float64[np.ndarray, "episodes"]:
@@ -134,7 +149,7 @@ class EpisodeStore:
         return np.add.reduceat(self.rewards.astype(np.float64), self.step_offsets[:-1])
 
     def episode(self, index: int) -> Episode:
-        """Views of one episode.
+        """One episode, as views where the columns are arrays.
 
         Args:
             index: 0 ≤ index < num_episodes.
@@ -152,13 +167,14 @@ class EpisodeStore:
             terminated=bool(self.terminated[index]),
             truncated=bool(self.truncated[index]),
             complete=bool(self.complete[index]),
+            game=int(self.game[index]),
         )
 
     def select(self, indices: Int[np.ndarray, "chosen"] | Sequence[int]) -> "EpisodeStore":
-        """A new in-memory store of some episodes, in the given order.
+        """A new store of some episodes, in the given order; frames are not copied, everything else is.
 
         Args:
-            indices: episodes to copy; may be empty.
+            indices: episodes to take; may be empty.
 
         Raises:
             DataError: an index is out of range.
@@ -168,16 +184,29 @@ class EpisodeStore:
             raise DataError(f"episodes {chosen.min()}…{chosen.max()} of a store of {self.num_episodes}")
         lengths = self.lengths[chosen]
         steps = _ranges(self.step_offsets[chosen], lengths)
-        flags = np.stack([self.terminated[chosen], self.truncated[chosen], self.complete[chosen]], axis=1)
-        return EpisodeStore._from_columns(
-            observations=self.observations[_ranges(self.step_offsets[chosen] + chosen, lengths + 1)],
-            actions=self.actions[steps],
-            rewards=self.rewards[steps],
-            returns=self.returns_to_go[steps],
-            lengths=lengths,
-            flags=flags,
-            discount=self.discount,
-        )
+        columns: dict[str, Column] = {
+            "observations": select_rows(
+                self.observations, _ranges(self.step_offsets[chosen] + chosen, lengths + 1)
+            ),
+            **{name: getattr(self, name)[steps] for name in ("actions", "rewards", "returns_to_go")},
+            **{name: getattr(self, name)[chosen] for name in OF_EPISODES},
+        }
+        return EpisodeStore._from_columns(columns, self.discount)
+
+    def with_observations(self, rows: Shaped[np.ndarray, "rows *observation"]) -> "EpisodeStore":
+        """The same episodes with other observations, such as the tokens of their frames.
+
+        Args:
+            rows: one for each row of `observations`, in the same order; float32, uint8 or int16.
+
+        Raises:
+            DataError: there are more or fewer rows.
+        """
+        if len(rows) != len(self.observations):
+            raise DataError(f"{len(rows)} observations for a store of {len(self.observations)}")
+        fixed = rows.view()
+        fixed.setflags(write=False)
+        return dataclasses.replace(self, observations=fixed)
 
     def save(self, folder: Path) -> None:
         """Writes one `.npy` a column and a manifest of their sha256; replaces what is there at once.
@@ -185,22 +214,14 @@ class EpisodeStore:
         Args:
             folder: appears whole or not at all.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            digests = {}
+        with new_folder(folder) as aside:
             for name in COLUMNS:
-                np.save(aside / f"{name}.npy", getattr(self, name), allow_pickle=False)
-                digests[name] = _sha256(aside / f"{name}.npy")
-            manifest = {"format": FORMAT_VERSION, "discount": self.discount, "sha256": digests}
-            (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            _replace_folder(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                write_column(aside / f"{name}.npy", getattr(self, name))
+            write_manifest(aside, COLUMNS, {"discount": self.discount})
 
     @classmethod
     def open(cls, folder: Path) -> "EpisodeStore":
-        """Memory-maps a store that `save` wrote.
+        """Memory-maps a store that `save` or `write` wrote.
 
         Args:
             folder: as given to `save`.
@@ -208,10 +229,34 @@ class EpisodeStore:
         Raises:
             DataError: the folder is not a store, or a column is missing, changed or does not fit the others.
         """
-        manifest = _read_manifest(folder)
-        columns = {name: _open_column(folder / f"{name}.npy", manifest["sha256"].get(name)) for name in COLUMNS}
+        columns, manifest = open_columns(folder, COLUMNS)
         _check_sizes(folder, columns)
         return cls(**columns, discount=float(manifest["discount"]))
+
+
+def concatenate(stores: Sequence[EpisodeStore]) -> EpisodeStore:
+    """All episodes of several stores as one; frames are not copied, everything else is.
+
+    Args:
+        stores: at least one; of the same layout and discount.
+
+    Raises:
+        DataError: there are none, or they differ.
+    """
+    if not stores:
+        raise DataError("no stores to concatenate")
+    first = stores[0]
+    if len(stores) == 1:
+        return first
+    for other in stores[1:]:
+        if (other.layout, other.discount) != (first.layout, first.discount):
+            raise DataError(
+                f"a store of {other.layout} and discount {other.discount:g} can't follow one of {first.layout} "
+                f"and discount {first.discount:g}"
+            )
+    joined = [name for name in COLUMNS if name != "step_offsets"]
+    columns = {name: join_columns([getattr(store, name) for store in stores]) for name in joined}
+    return EpisodeStore._from_columns(columns, first.discount)
 
 
 def gather_segments(
@@ -236,14 +281,21 @@ def gather_segments(
     valid = ~padding
     rows = store.step_offsets[episode][:, None] + np.maximum(steps, 0)
     columns = (
-        store.observations.take(rows + episode[:, None], axis=0),
+        read_rows(store.observations, rows + episode[:, None]),
         store.actions.take(rows, axis=0),
         store.rewards.take(rows),
         store.returns_to_go.take(rows),
     )
     for column in columns:
-        column[padding] = 0.0
-    return SegmentBatch(*columns, valid=valid, returns_valid=valid & store.complete[episode][:, None])
+        column[padding] = 0
+    at_end = steps == store.lengths[episode][:, None] - 1
+    return SegmentBatch(
+        *columns,
+        valid=valid,
+        returns_valid=valid & store.complete[episode][:, None],
+        terminated=at_end & store.terminated[episode][:, None],
+        game=store.game[episode],
+    )
 
 
 def gather_transitions(
@@ -262,25 +314,12 @@ def gather_transitions(
     _check_steps(store, episode, step)
     rows = store.step_offsets[episode] + step
     return TransitionBatch(
-        observations=store.observations[rows + episode],
+        observations=read_rows(store.observations, rows + episode),
         actions=store.actions[rows],
         rewards=store.rewards[rows],
-        next_observations=store.observations[rows + episode + 1],
+        next_observations=read_rows(store.observations, rows + episode + 1),
         terminated=store.terminated[episode] & (step == store.lengths[episode] - 1),
     )
-
-
-def _check_shapes(index: int, episode: Episode, observation_dim: int, action_dim: int) -> None:
-    length = episode.num_steps
-    if length == 0:
-        raise DataError(f"episode {index} has no steps")
-    shapes = (episode.observations.shape, episode.actions.shape)
-    expected = ((length + 1, observation_dim), (length, action_dim))
-    if shapes != expected:
-        raise DataError(
-            f"episode {index} of {length} steps has observations {shapes[0]} and actions {shapes[1]}, "
-            f"expected {expected[0]} and {expected[1]}"
-        )
 
 
 def _check_steps(store: EpisodeStore, episode: Int64[np.ndarray, "B"], step: Int64[np.ndarray, "B"]) -> None:
@@ -295,46 +334,14 @@ def _check_steps(store: EpisodeStore, episode: Int64[np.ndarray, "B"], step: Int
         )
 
 
+def _offsets(lengths: Int64[np.ndarray, "episodes"]) -> Int64[np.ndarray, "offsets"]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
 def _ranges(starts: Int64[np.ndarray, "E"], counts: Int64[np.ndarray, "E"]) -> Int64[np.ndarray, "total"]:
     """start, start + 1, … of every pair, one behind the other."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()), dtype=np.int64)
-
-
-def _replace_folder(aside: Path, folder: Path) -> None:
-    """Renames `aside` to `folder`; an earlier folder is moved away first, for a rename cannot overwrite it."""
-    discarded = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        if folder.exists():
-            os.rename(folder, discarded / "old")
-        os.rename(aside, folder)
-    finally:
-        shutil.rmtree(discarded, ignore_errors=True)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_manifest(folder: Path) -> Mapping:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] != FORMAT_VERSION:
-            raise DataError(f"{folder}: format {manifest['format']}, expected {FORMAT_VERSION}")
-        float(manifest["discount"]), dict(manifest["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: not an episode store ({type(error).__name__}: {error})") from error
-    return manifest
-
-
-def _open_column(file: Path, digest: str | None) -> np.ndarray:
-    try:
-        if _sha256(file) != digest:
-            raise DataError(f"{file}: does not match its checksum")
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: {error}") from error
 
 
 def _check_sizes(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -344,7 +351,7 @@ def _check_sizes(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
         "observations": steps + episodes,
         "step_offsets": episodes + 1,
         **dict.fromkeys(("actions", "rewards", "returns_to_go"), steps),
-        **dict.fromkeys(("terminated", "truncated", "complete"), episodes),
+        **dict.fromkeys(OF_EPISODES, episodes),
     }
     for name, rows in expected.items():
         if len(columns[name]) != rows:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from system.data.episodes import EpisodeStore
-from system.data.returns import returns_to_go
+from system.data.episode_columns import COLUMNS, EpisodeLayout
+from system.data.episodes import OF_EPISODES, EpisodeStore
 from system.types import Episode
 
 
@@ -13,41 +13,42 @@ class GrowingStore:
     """Columns with spare capacity, doubled when it runs out, so that appending costs what is appended.
 
     Args:
-        observation_dim, action_dim: S and A.
+        layout: of the episodes to come.
         discount: γ of the returns-to-go.
     """
 
-    def __init__(self, observation_dim: int, action_dim: int, discount: float) -> None:
+    def __init__(self, layout: EpisodeLayout, discount: float) -> None:
+        self.layout = layout
         self.discount = discount
         self.num_episodes = 0
         self.num_steps = 0
-        self._columns: dict[str, np.ndarray] = {
-            "observations": np.zeros((0, observation_dim), np.float32),
-            "actions": np.zeros((0, action_dim), np.float32),
-            "rewards": np.zeros(0, np.float32),
-            "returns_to_go": np.zeros(0, np.float32),
-            "lengths": np.zeros(0, np.int64),
-            "step_offsets": np.zeros(1, np.int64),
-            "terminated": np.zeros(0, bool),
-            "truncated": np.zeros(0, bool),
-            "complete": np.zeros(0, bool),
+        shapes = {
+            "observations": (layout.observation_dtype, layout.observation_shape),
+            "actions": (layout.action_dtype, layout.action_shape),
+            **dict.fromkeys(("rewards", "returns_to_go"), (np.float32, ())),
+            **dict.fromkeys(("lengths", "step_offsets", "game"), (np.int64, ())),
+            **dict.fromkeys(("terminated", "truncated", "complete"), (np.bool_, ())),
         }
+        self._columns = {name: np.zeros((0, *shapes[name][1]), shapes[name][0]) for name in COLUMNS}
+        self._columns["step_offsets"] = np.zeros(1, np.int64)
 
     def append(self, episodes: Sequence[Episode]) -> None:
-        """Adds episodes at the end."""
+        """Adds episodes at the end; their frames are left out where the observations are tokens.
+
+        Raises:
+            DataError: an episode is empty or of another layout; those before it are in.
+        """
         for episode in episodes:
-            first, length, index = self.num_steps, episode.num_steps, self.num_episodes
-            self._put("observations", first + index, episode.observations)
-            self._put("actions", first, episode.actions)
-            self._put("rewards", first, episode.rewards)
-            self._put("returns_to_go", first, returns_to_go(episode.rewards, self.discount))
-            self._put("lengths", index, np.array([length]))
-            self._put("step_offsets", index + 1, np.array([first + length]))
-            self._put("terminated", index, np.array([episode.terminated]))
-            self._put("truncated", index, np.array([episode.truncated]))
-            self._put("complete", index, np.array([episode.complete]))
+            first, index = self.num_steps, self.num_episodes
+            columns = self.layout.columns(index, episode, self.discount)
+            self._put("observations", first + index, columns["observations"])
+            for name in ("actions", "rewards", "returns_to_go"):
+                self._put(name, first, columns[name])
+            for name in OF_EPISODES:
+                self._put(name, index, columns[name])
+            self._put("step_offsets", index + 1, first + columns["lengths"])
             self.num_episodes += 1
-            self.num_steps += length
+            self.num_steps += episode.num_steps
 
     def view(self, num_episodes: int) -> EpisodeStore:
         """The first episodes as a store; it shares the columns' memory and costs nothing.

@@ -18,6 +18,8 @@ from system.errors import DataError
 
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
 LARGEST_TOTAL_BYTES = 4 * 2**30
+LARGEST_TOTAL_BYTES_OF_FRAMES = 64 * 2**30
+LARGEST_ARRAY_BYTES = 4 * 2**30
 LARGEST_COMPRESSION_RATIO = 2000
 _EPISODE = re.compile(r"episode_(0|[1-9][0-9]{0,8})")
 _BUILT_IN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
@@ -132,6 +134,8 @@ class Hdf5Episodes:
         declared = math.prod(dataset.shape) * dtype.itemsize
         if declared > LARGEST_COMPRESSION_RATIO * dataset.get_storage_size():
             raise DataError(f"{where} declares {declared} bytes but stores far less")
+        if declared > LARGEST_ARRAY_BYTES:
+            raise DataError(f"{where} declares {declared} bytes, more than the {LARGEST_ARRAY_BYTES} of one array")
         self._bytes_left -= declared
         if self._bytes_left < 0:
             raise DataError(f"{where} exceeds the {self.largest_total_bytes} bytes that a dataset may declare")

@@ -42,6 +42,28 @@ class BoxBounds:
 
 
 @dataclass(frozen=True)
+class ImageSpace:
+    """A box of uint8 pixels.
+
+    Attributes:
+        shape: as declared, which may be the raw environment's and not that of the stored frames.
+    """
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DiscreteSpace:
+    """Numbered actions.
+
+    Attributes:
+        count: how many, from 0.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True)
 class DatasetMetadata:
     """What of a dataset's metadata is used.
 
@@ -50,14 +72,17 @@ class DatasetMetadata:
         total_episodes: as declared; None if it is not.
         observation_space, action_space: None where the metadata lack them.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
+        sticky_probability: with which the environment repeated the last action instead (Atari); None where
+            the specification does not say.
     """
 
     environment_id: str
     total_episodes: int | None
-    observation_space: BoxBounds | None
-    action_space: BoxBounds | None
+    observation_space: BoxBounds | ImageSpace | None
+    action_space: BoxBounds | DiscreteSpace | None
     reference_min: float | None
     reference_max: float | None
+    sticky_probability: float | None
 
 
 def check_dataset_id(dataset_id: str) -> str:
@@ -122,7 +147,7 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
 
     Raises:
         DataError: the file cannot be parsed, is too large, names no environment, is not HDF5, or declares
-            spaces other than one-dimensional boxes.
+            other spaces than vectors of numbers, pixels and numbered actions.
     """
     file = folder / METADATA_FILE
     try:
@@ -137,23 +162,27 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
         raise DataError(f"dataset {dataset_id}: data_format {content['data_format']!r:.40}, only hdf5 is read")
     total = content.get("total_episodes")
     reference_min, reference_max = _references(content)
+    environment_id, sticky_probability = _environment(dataset_id, content)
     return DatasetMetadata(
-        environment_id=_environment_id(dataset_id, content),
+        environment_id=environment_id,
         total_episodes=total if isinstance(total, int) else None,
-        observation_space=_box(dataset_id, content, "observation_space"),
-        action_space=_box(dataset_id, content, "action_space"),
+        observation_space=_observation_space(dataset_id, content),
+        action_space=_action_space(dataset_id, content),
         reference_min=reference_min,
         reference_max=reference_max,
+        sticky_probability=sticky_probability,
     )
 
 
-def _environment_id(dataset_id: str, content: Mapping[str, Any]) -> str:
-    """Only the id is taken from the specification; entry point, arguments and wrappers are ignored."""
+def _environment(dataset_id: str, content: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The specification's id, and how sticky actions were; entry point and wrappers are ignored."""
     specification = _embedded(dataset_id, content, "env_spec")
     environment_id = specification.get("id") if specification else None
-    if not isinstance(environment_id, str):
+    if specification is None or not isinstance(environment_id, str):
         raise DataError(f"dataset {dataset_id}: its metadata name no environment (env_spec.id)")
-    return environment_id
+    arguments = specification.get("kwargs")
+    sticky = arguments.get("repeat_action_probability") if isinstance(arguments, dict) else None
+    return environment_id, float(sticky) if isinstance(sticky, int | float) else None
 
 
 def _embedded(dataset_id: str, content: Mapping[str, Any], key: str) -> dict[str, Any] | None:
@@ -170,22 +199,49 @@ def _embedded(dataset_id: str, content: Mapping[str, Any], key: str) -> dict[str
     return value
 
 
-def _box(dataset_id: str, content: Mapping[str, Any], key: str) -> BoxBounds | None:
-    space = _embedded(dataset_id, content, key)
+def _observation_space(dataset_id: str, content: Mapping[str, Any]) -> BoxBounds | ImageSpace | None:
+    space = _embedded(dataset_id, content, "observation_space")
     if space is None:
         return None
-    kind, shape = space.get("type"), space.get("shape")
-    if kind != "Box" or not isinstance(shape, list) or len(shape) != 1 or not isinstance(shape[0], int):
-        described = f"{kind!s:.20}" + (f" of shape {shape!s:.40}" if kind == "Box" else "")
-        raise DataError(f"dataset {dataset_id}: {key} is a {described}; only a Box of one dimension is supported")
+    shape = _box_shape(space)
+    if len(shape) in (2, 3) and space.get("dtype") == "uint8":
+        return ImageSpace(shape)
+    return _vector(dataset_id, "observation_space", space, "a Box of one dimension or of uint8 pixels")
+
+
+def _action_space(dataset_id: str, content: Mapping[str, Any]) -> BoxBounds | DiscreteSpace | None:
+    space = _embedded(dataset_id, content, "action_space")
+    if space is None:
+        return None
+    count = space.get("n")
+    if space.get("type") == "Discrete" and isinstance(count, int) and space.get("start", 0) == 0:
+        return DiscreteSpace(count)
+    return _vector(dataset_id, "action_space", space, "a Box of one dimension or a Discrete from 0")
+
+
+def _vector(dataset_id: str, key: str, space: Mapping[str, Any], supported: str) -> BoxBounds:
+    shape = _box_shape(space)
+    if len(shape) != 1:
+        described = f"{space.get('type')!s:.20}"
+        described += f" of shape {space.get('shape')!s:.40}" if space.get("type") == "Box" else ""
+        raise DataError(f"dataset {dataset_id}: {key} is a {described}; only {supported} is supported")
     return BoxBounds(dim=shape[0], low=_common(space.get("low")), high=_common(space.get("high")))
+
+
+def _box_shape(space: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of a box; empty where it is none, or its shape is not one of integers."""
+    shape = space.get("shape")
+    if space.get("type") != "Box" or not isinstance(shape, list):
+        return ()
+    return tuple(shape) if all(isinstance(size, int) for size in shape) else ()
 
 
 def _common(bounds: Any) -> float | None:
     """The value that all bounds share, or None."""
-    values = {bound for bound in bounds} if isinstance(bounds, list) else {bounds}
-    value = values.pop() if len(values) == 1 else None
-    return float(value) if isinstance(value, int | float) else None
+    listed = bounds if isinstance(bounds, list) else [bounds]
+    if not listed or not all(isinstance(bound, int | float) for bound in listed):
+        return None
+    return float(listed[0]) if all(bound == listed[0] for bound in listed) else None
 
 
 def _references(content: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:

@@ -3,19 +3,23 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from system.config import DatasetConfig
-from system.data.episodes import FORMAT_VERSION, EpisodeStore
-from system.data.hdf5_reader import Hdf5Episodes
+from system.data.column_files import FORMAT_VERSION
+from system.data.episodes import EpisodeStore
+from system.data.hdf5_reader import LARGEST_TOTAL_BYTES_OF_FRAMES, Hdf5Episodes
 from system.data.minari_hub import download_dataset
 from system.data.minari_layout import (
     MAIN_FILE,
     PATH_VARIABLE,
     SHIPPED_PREFIX,
+    BoxBounds,
     DatasetMetadata,
+    DiscreteSpace,
+    ImageSpace,
     check_dataset_id,
     find_dataset,
     read_metadata,
@@ -58,7 +62,8 @@ def load_dataset(
         config: which, where and how strict.
         environments: the environments that a dataset may name; nothing else is ever built from its metadata.
         discount: γ of the returns-to-go.
-        cache_folder: where the columns are kept, so that the next call memory-maps them; None keeps nothing.
+        cache_folder: where the columns are kept, one episode after the other, and memory-mapped from there;
+            None keeps nothing and holds them in memory.
 
     Raises:
         DataError: the dataset is missing, unsafe, of another environment, or unfit.
@@ -68,17 +73,62 @@ def load_dataset(
     task = dataset_task(config.id, metadata, environments)
     file = folder / MAIN_FILE
     digest = _file_digest(config.id, file)
-    cached = None
+    dropped: list[str] = []
+    store = None
     if cache_folder is not None:
         cached = cache_folder / _cache_key(digest, config, metadata, task, discount)
         known = _open_cache(cached)
         if known is not None:
             return LoadedDataset(config.id, known[0], task, known[1], digest)
-    episodes, dropped = _read_episodes(config, file, metadata, task)
-    store = EpisodeStore.from_episodes(episodes, discount=discount)
-    if cached is not None:
-        _write_cache(cached, store, dropped)
+        store = _write_cache(cached, _read_episodes(config, file, metadata, task, dropped), dropped, discount)
+    if store is None:
+        dropped.clear()
+        episodes = _read_episodes(config, file, metadata, task, dropped)
+        store = EpisodeStore.from_episodes(episodes, discount=discount)
     return LoadedDataset(config.id, store, task, dropped, digest)
+
+
+def load_datasets(
+    config: DatasetConfig,
+    *,
+    environments: Mapping[str, TaskSpec],
+    discount: float,
+    cache_folder: Path | None = None,
+) -> list[LoadedDataset]:
+    """Loads the configured dataset and those that it is trained on together with (`dataset.also`).
+
+    Args:
+        config, environments, discount, cache_folder: as for `load_dataset`.
+
+    Returns:
+        One or more datasets whose episodes can be in one store; several only of discrete tasks that show
+        frames of the same shape.
+
+    Raises:
+        DataError: a dataset is named twice, unfit, or does not go together with the first.
+    """
+    ids = (config.id, *config.also)
+    for dataset_id in ids:
+        if ids.count(dataset_id) > 1:
+            raise DataError(f"dataset.also: {dataset_id} is named twice")
+    loaded = [
+        load_dataset(
+            replace(config, id=dataset_id, also=()),
+            environments=environments,
+            discount=discount,
+            cache_folder=cache_folder,
+        )
+        for dataset_id in ids
+    ]
+    first = loaded[0].task
+    for other in loaded[1:]:
+        kinds = [(task.is_discrete, task.frame_shape, task.action_dim) for task in (first, other.task)]
+        if kinds[0] != kinds[1] or not first.is_discrete:
+            raise DataError(
+                f"dataset.also: {other.id} of {other.task.environment_id} can't be trained on together with "
+                f"{config.id} of {first.environment_id}; only Atari games can"
+            )
+    return loaded
 
 
 def locate_dataset(config: DatasetConfig) -> Path:
@@ -122,6 +172,13 @@ def dataset_task(dataset_id: str, metadata: DatasetMetadata, environments: Mappi
     return replace(task, reference_min=metadata.reference_min, reference_max=metadata.reference_max)
 
 
+def open_episodes(dataset_id: str, file: Path, task: TaskSpec) -> Hdf5Episodes:
+    """The file's episodes, to be read one by one; frames may be more than fit into memory."""
+    if task.frame_shape is None:
+        return Hdf5Episodes(file, dataset_id)
+    return Hdf5Episodes(file, dataset_id, LARGEST_TOTAL_BYTES_OF_FRAMES)
+
+
 def episode_count_problem(metadata: DatasetMetadata, total: int) -> str | None:
     """One line if the file holds another number of episodes than its metadata declare."""
     if metadata.total_episodes in (None, total):
@@ -130,36 +187,55 @@ def episode_count_problem(metadata: DatasetMetadata, total: int) -> str | None:
 
 
 def _check_spaces(dataset_id: str, metadata: DatasetMetadata, task: TaskSpec) -> None:
-    observations, actions = metadata.observation_space, metadata.action_space
-    where = f"but {task.environment_id} has"
-    if observations is not None and observations.dim != task.observation_dim:
+    """A space that is missing is taken to be the environment's."""
+    if metadata.observation_space is not None:
+        _check_observations(f"dataset {dataset_id}:", metadata.observation_space, task)
+    if metadata.action_space is not None:
+        _check_actions(f"dataset {dataset_id}:", metadata.action_space, task)
+
+
+def _check_observations(dataset: str, space: BoxBounds | ImageSpace, task: TaskSpec) -> None:
+    """Of frames only that they are some: the metadata may declare those of the raw environment."""
+    if isinstance(space, ImageSpace):
+        if task.frame_shape is None:
+            dimensions = f"{task.observation_dim} observation dimensions"
+            raise DataError(f"{dataset} frames of shape {space.shape}, but {task.environment_id} has {dimensions}")
+    elif task.frame_shape is not None:
+        raise DataError(f"{dataset} {space.dim} observation dimensions, but {task.environment_id} shows frames")
+    elif space.dim != task.observation_dim:
         raise DataError(
-            f"dataset {dataset_id}: {observations.dim} observation dimensions, {where} {task.observation_dim}"
+            f"{dataset} {space.dim} observation dimensions, but {task.environment_id} has {task.observation_dim}"
         )
-    if actions is None:
+
+
+def _check_actions(dataset: str, space: BoxBounds | DiscreteSpace, task: TaskSpec) -> None:
+    where = f"but {task.environment_id} has"
+    kind = "discrete actions" if task.is_discrete else "action dimensions"
+    if isinstance(space, DiscreteSpace):
+        if not task.is_discrete or space.count != task.action_dim:
+            raise DataError(f"{dataset} {space.count} discrete actions, {where} {task.action_dim} {kind}")
         return
-    if actions.dim != task.action_dim:
-        raise DataError(f"dataset {dataset_id}: {actions.dim} action dimensions, {where} {task.action_dim}")
-    for bound, expected in ((actions.low, task.action_low), (actions.high, task.action_high)):
+    if task.is_discrete or space.dim != task.action_dim:
+        raise DataError(f"{dataset} {space.dim} action dimensions, {where} {task.action_dim} {kind}")
+    for bound, expected in ((space.low, task.action_low), (space.high, task.action_high)):
         if bound is None or not math.isclose(bound, expected, abs_tol=ACTION_TOLERANCE):
             raise DataError(
-                f"dataset {dataset_id}: action bounds [{actions.low}, {actions.high}], {where} "
+                f"{dataset} action bounds [{space.low}, {space.high}], {where} "
                 f"[{task.action_low:g}, {task.action_high:g}]"
             )
 
 
 def _read_episodes(
-    config: DatasetConfig, file: Path, metadata: DatasetMetadata, task: TaskSpec
-) -> tuple[list[Episode], list[str]]:
-    """Fit episodes, and a line for each other one; in strict mode the first unfit one raises."""
-    episodes: list[Episode] = []
-    dropped: list[str] = []
-    total = 0
-    for raw in Hdf5Episodes(file, config.id):
+    config: DatasetConfig, file: Path, metadata: DatasetMetadata, task: TaskSpec, dropped: list[str]
+) -> Iterator[Episode]:
+    """Fit episodes one by one; a line for each other one is added to `dropped`, or in strict mode it raises."""
+    total = fit = 0
+    for raw in open_episodes(config.id, file, task):
         total += 1
         faults = find_faults(raw, task)
         if not faults:
-            episodes.append(to_episode(raw, task))
+            fit += 1
+            yield to_episode(raw, task)
         elif config.on_bad_episode == "refuse":
             raise DataError(_refusal(config.id, faults[0]))
         else:
@@ -169,9 +245,8 @@ def _read_episodes(
         raise DataError(f"dataset {config.id}: {mismatch}")
     if mismatch:
         dropped.append(mismatch)
-    if not episodes:
+    if not fit:
         raise DataError(f"dataset {config.id}: none of its {total} episodes is fit for training")
-    return episodes, dropped
 
 
 def _refusal(dataset_id: str, fault: Fault) -> str:
@@ -204,6 +279,9 @@ def _cache_key(
         task.action_low,
         task.action_high,
         task.max_episode_steps,
+        task.frame_shape,
+        task.valid_actions,
+        task.game,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -217,16 +295,18 @@ def _open_cache(folder: Path) -> tuple[EpisodeStore, list[str]] | None:
         return None
 
 
-def _write_cache(folder: Path, store: EpisodeStore, dropped: list[str]) -> None:
-    """The cache is a convenience: a full or read-only disk costs the next call its speed, nothing else."""
+def _write_cache(
+    folder: Path, episodes: Iterator[Episode], dropped: list[str], discount: float
+) -> EpisodeStore | None:
+    """The cache is a convenience: a full or read-only disk costs memory and time, nothing else."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        EpisodeStore.write(folder, episodes, discount=discount)
         aside = _dropped_file(folder).with_suffix(".aside")
         aside.write_text(json.dumps(dropped))
         aside.replace(_dropped_file(folder))
-        store.save(folder)
+        return EpisodeStore.open(folder)
     except OSError:
-        return
+        return None
 
 
 def _dropped_file(folder: Path) -> Path:

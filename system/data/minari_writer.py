@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ LARGEST_CHUNK_BYTES = 2**20
 def write_dataset(
     root: Path,
     dataset_id: str,
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     *,
     task: TaskSpec,
     environment_specification: str,
@@ -39,7 +39,8 @@ def write_dataset(
     Args:
         root: Minari's root; made where it is missing.
         dataset_id: namespace/…/name-vN, not there yet.
-        episodes: at least one; actions in [−1, 1], stored in the environment's own units.
+        episodes: at least one, read one after the other; actions in [−1, 1], stored in the environment's own
+            units, or numbers of discrete ones. Where the observations are tokens, the frames are written.
         task: dimensions, action bounds and reference scores.
         environment_specification: Gymnasium's specification of the environment as JSON.
         author, algorithm_name, description: who and what made the data, and how.
@@ -55,18 +56,16 @@ def write_dataset(
     folder = root / dataset_id
     if folder.exists():
         raise DataError(f"dataset {dataset_id} exists already in {root}")
-    if not episodes:
-        raise DataError(f"dataset {dataset_id}: no episodes to write")
     _check_specification(dataset_id, environment_specification, task)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         data = aside / "data"
         data.mkdir()
-        _write_episodes(data / MAIN_FILE, dataset_id, episodes, task)
+        total_episodes, total_steps = _write_episodes(data / MAIN_FILE, dataset_id, episodes, task)
         metadata = {
-            "total_episodes": len(episodes),
-            "total_steps": sum(episode.num_steps for episode in episodes),
+            "total_episodes": total_episodes,
+            "total_steps": total_steps,
             "dataset_id": dataset_id,
             "author": [author],
             "algorithm_name": algorithm_name,
@@ -96,13 +95,12 @@ def _check_specification(dataset_id: str, specification: str, task: TaskSpec) ->
 
 def _layout_metadata(task: TaskSpec) -> dict[str, Any]:
     """What a reader needs to make sense of the file."""
-    unbounded = [float("inf")] * task.observation_dim
     metadata: dict[str, Any] = {
         "data_format": "hdf5",
         "jpeg_encoding": False,
         "minari_version": importlib.metadata.version("minari"),
-        "observation_space": _box([-value for value in unbounded], unbounded),
-        "action_space": _box([task.action_low] * task.action_dim, [task.action_high] * task.action_dim),
+        "observation_space": _observation_space(task),
+        "action_space": _action_space(task),
     }
     if task.reference_min is not None and task.reference_max is not None:
         metadata["ref_min_score"] = task.reference_min
@@ -110,12 +108,29 @@ def _layout_metadata(task: TaskSpec) -> dict[str, Any]:
     return metadata
 
 
-def _box(low: list[float], high: list[float]) -> str:
-    """A float32 box as Minari writes it; infinities as JSON's extension, which its reader expects."""
-    return json.dumps({"type": "Box", "dtype": "float32", "shape": [len(low)], "low": low, "high": high})
+def _observation_space(task: TaskSpec) -> str:
+    if task.frame_shape is None:
+        unbounded = np.full(task.observation_dim, np.inf)
+        return _box("float32", -unbounded, unbounded)
+    return _box("uint8", np.zeros(task.frame_shape, dtype=int), np.full(task.frame_shape, 255))
 
 
-def _write_episodes(file: Path, dataset_id: str, episodes: Sequence[Episode], task: TaskSpec) -> None:
+def _action_space(task: TaskSpec) -> str:
+    if task.is_discrete:
+        return json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": task.action_dim})
+    ones = np.ones(task.action_dim)
+    return _box("float32", task.action_low * ones, task.action_high * ones)
+
+
+def _box(dtype: str, low: np.ndarray, high: np.ndarray) -> str:
+    """A box as Minari writes it; infinities as JSON's extension, which its reader expects."""
+    bounds = {"low": low.tolist(), "high": high.tolist()}
+    return json.dumps({"type": "Box", "dtype": dtype, "shape": list(low.shape), **bounds})
+
+
+def _write_episodes(file: Path, dataset_id: str, episodes: Iterable[Episode], task: TaskSpec) -> tuple[int, int]:
+    """Returns how many episodes and steps were written."""
+    total_episodes = total_steps = 0
     with h5py.File(file, "w", libver="latest") as root:
         for number, episode in enumerate(episodes):
             raw = _to_raw(number, episode, task)
@@ -127,26 +142,42 @@ def _write_episodes(file: Path, dataset_id: str, episodes: Sequence[Episode], ta
             group.attrs["total_steps"] = episode.num_steps
             for name in ("observations", "actions", "rewards", "terminations", "truncations"):
                 _write_array(group, name, getattr(raw, name))
+            total_episodes, total_steps = number + 1, total_steps + episode.num_steps
+    if total_episodes == 0:
+        raise DataError(f"dataset {dataset_id}: no episodes to write")
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
+    return total_episodes, total_steps
 
 
 def _to_raw(number: int, episode: Episode, task: TaskSpec) -> RawEpisode:
     """The episode as it will be read back."""
     flags = np.zeros((2, episode.num_steps), dtype=bool)
     flags[:, -1:] = [[episode.terminated], [episode.truncated]]
-    actions = episode.actions.astype(np.float32)
-    if (task.action_low, task.action_high) != (-1.0, 1.0):
-        span = task.action_high - task.action_low
-        actions = (task.action_low + (actions.astype(np.float64) + 1.0) / 2.0 * span).astype(np.float32)
     return RawEpisode(
         number=number,
-        observations=episode.observations.astype(np.float32),
-        actions=actions,
+        observations=_raw_observations(episode, task),
+        actions=_raw_actions(episode, task),
         rewards=episode.rewards.astype(np.float32),
         terminations=flags[0],
         truncations=flags[1],
     )
+
+
+def _raw_observations(episode: Episode, task: TaskSpec) -> np.ndarray:
+    if task.frame_shape is None:
+        return episode.observations.astype(np.float32)
+    return episode.observations if episode.frames is None else episode.frames
+
+
+def _raw_actions(episode: Episode, task: TaskSpec) -> np.ndarray:
+    if task.is_discrete:
+        return episode.actions
+    actions = episode.actions.astype(np.float32)
+    if (task.action_low, task.action_high) == (-1.0, 1.0):
+        return actions
+    span = task.action_high - task.action_low
+    return (task.action_low + (actions.astype(np.float64) + 1.0) / 2.0 * span).astype(np.float32)
 
 
 def _write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:

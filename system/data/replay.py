@@ -12,14 +12,14 @@ from system.data.episodes import EpisodeStore, gather_segments, gather_transitio
 from system.data.growing_store import GrowingStore
 from system.data.sampling import ReplayStats, SampleRequest
 from system.data.statistics import target_return_table
+from system.data.step_draws import BalancedSteps, Steps, draw_by_return, draw_uniform
 from system.types import Episode, SegmentBatch, TransitionBatch
 
 Batch = TypeVar("Batch", SegmentBatch, TransitionBatch)
-Steps = tuple[np.ndarray, np.ndarray]
 
 
 class ReplayBuffer:
-    """Draws batches with an exact split between offline and online rows.
+    """Draws batches with an exact split between offline and online rows, and of these between the games.
 
     Args:
         offline: the training split.
@@ -34,7 +34,8 @@ class ReplayBuffer:
         self.offline = offline
         self.context_length = context_length
         self.log = log
-        self.online = GrowingStore(offline.observation_dim, offline.action_dim, offline.discount)
+        self.online = GrowingStore(offline.layout, offline.discount)
+        self._offline_steps = BalancedSteps(offline)
         self._keys: set[object] = set()
         self._duplicates = 0
         self._offline_table = target_return_table(offline, max_episode_steps)
@@ -107,16 +108,18 @@ class ReplayBuffer:
     def _draw(self, request: SampleRequest) -> tuple[list[tuple[EpisodeStore, Steps]], Int64[np.ndarray, "R"]]:
         """([(store, (episodes, steps))] of this shard's offline rows, then of its online ones; their order).
 
-        Online rows are spread evenly over the whole batch, so that every shard has its equal share of both
-        kinds, give or take one row. The shards one after the other are the whole batch.
+        Online rows are spread evenly over the whole batch and the games of offline rows alternate, so that
+        every shard has its equal share of each kind, give or take one row. The shards one after the other are
+        the whole batch.
         """
         generator = np.random.default_rng(request.seed)
         online = self.online.view(self._visible(request.visible_episodes))
         size, num_online = request.batch_size, 0
         if online.num_episodes:
             num_online = size - round(request.offline_fraction * size)
-        episode, step = _draw_uniform(self.offline, size - num_online, generator)
-        online_episode, online_step = _draw_online(online, num_online, request.weighting, generator)
+        episode, step = self._offline_steps.draw(size - num_online, generator)
+        draw_online = draw_uniform if request.weighting == "uniform" else draw_by_return
+        online_episode, online_step = draw_online(online, num_online, generator)
         rank, world = request.shard
         rows = np.arange(rank * size // world, (rank + 1) * size // world + 1)
         online_before = rows * num_online // size
@@ -128,23 +131,6 @@ class ReplayBuffer:
         ]
         order = np.argsort(np.argsort(np.diff(online_before), kind="stable"))
         return [(store, steps) for store, steps in drawn if len(steps[0])], order
-
-
-def _draw_uniform(store: EpisodeStore, count: int, generator: np.random.Generator) -> Steps:
-    """Steps of the store, each with the same probability."""
-    rows = generator.integers(max(1, store.num_steps), size=count)
-    episode = np.searchsorted(store.step_offsets, rows, side="right") - 1
-    return episode, rows - store.step_offsets[episode]
-
-
-def _draw_online(store: EpisodeStore, count: int, weighting: str, generator: np.random.Generator) -> Steps:
-    if weighting == "uniform" or not store.complete.any():
-        return _draw_uniform(store, count, generator)
-    complete = np.flatnonzero(store.complete)
-    ranks = np.empty(len(complete))
-    ranks[np.argsort(store.episode_returns[complete], kind="stable")] = np.arange(1, len(complete) + 1)
-    episode = generator.choice(complete, size=count, p=ranks / ranks.sum())
-    return episode, (generator.random(count) * store.lengths[episode]).astype(np.int64)
 
 
 def _join(parts: list[Batch], order: Int64[np.ndarray, "R"]) -> Batch:

@@ -31,7 +31,7 @@ class SampleRequest:
         batch_size: rows of the whole batch, over all learners.
         seed: of the draw.
         offline_fraction: exactly round(fraction · batch_size) rows come from offline data
-            (all of them while there are no online episodes).
+            (all of them while there are no online episodes); of several games equally many, to one row.
         visible_episodes: only the first this many online episodes are drawn from; None for all.
         shard: (rank, number of learners): the rows of the whole batch that are returned, a contiguous
             equal share; batch_size must be divisible by the number of learners.

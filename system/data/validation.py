@@ -36,19 +36,19 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
 
     Args:
         raw: as it was read.
-        task: dimensions and action bounds that it must have.
+        task: dimensions and action bounds, or frame shape and valid actions, that it must have.
 
     Returns:
         Faults in order of severity; none if the episode is fit.
     """
-    structural = raw.problem or _shape_problem(raw, task)
+    structural = raw.problem or _shape_problem(raw, task) or _type_problem(raw, task)
     if structural is not None:
         return [Fault(raw.number, None, structural)]
     found = (
-        _bad_value(raw.number, "observation", raw.observations),
-        _bad_value(raw.number, "action", raw.actions),
+        _bad_value(raw.number, "observation", raw.observations) if task.frame_shape is None else None,
+        None if task.is_discrete else _bad_value(raw.number, "action", raw.actions),
         _bad_value(raw.number, "reward", raw.rewards),
-        _out_of_bounds(raw, task),
+        _invalid_action(raw, task) if task.is_discrete else _out_of_bounds(raw, task),
         _early_flag(raw.number, "terminated", raw.terminations),
         _early_flag(raw.number, "truncated", raw.truncations),
     )
@@ -56,22 +56,29 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
 
 
 def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
-    """Converts a fit episode: float32, actions clipped to their bounds and rescaled to [−1, 1].
+    """Converts a fit episode: vectors to float32, actions clipped to their bounds and rescaled to [−1, 1].
 
-    An episode is complete if it terminated, or was truncated exactly at the environment's own time limit.
+    Frames stay uint8 and lose a channel axis of one; numbers of discrete actions become int64. An episode is
+    complete if it terminated, or was truncated exactly at the environment's own time limit.
 
     Args:
         raw: an episode without faults.
-        task: action bounds and time limit.
+        task: action bounds or game, and time limit.
     """
     terminated, truncated = bool(raw.terminations[-1]), bool(raw.truncations[-1])
+    observations = raw.observations
     return Episode(
-        observations=raw.observations.astype(np.float32),
-        actions=_scaled_actions(raw.actions, task),
+        observations=(
+            observations.astype(np.float32)
+            if task.frame_shape is None
+            else observations.reshape(len(observations), *task.frame_shape)
+        ),
+        actions=raw.actions.astype(np.int64) if task.is_discrete else _scaled_actions(raw.actions, task),
         rewards=raw.rewards.astype(np.float32),
         terminated=terminated,
         truncated=truncated,
         complete=terminated or (truncated and len(raw.rewards) == task.max_episode_steps),
+        game=task.game,
     )
 
 
@@ -88,15 +95,26 @@ def _shape_problem(raw: RawEpisode, task: TaskSpec) -> str | None:
     length = len(raw.rewards)
     if length == 0:
         return "has no steps"
+    observations, row = raw.observations, task.frame_shape or (task.observation_dim,)
+    if task.frame_shape is not None and observations.shape[3:] == (1,):
+        observations = observations[..., 0]
     expected = {
-        "observations": (raw.observations, (length + 1, task.observation_dim)),
-        "actions": (raw.actions, (length, task.action_dim)),
+        "observations": (observations, (length + 1, *row)),
+        "actions": (raw.actions, (length,) if task.is_discrete else (length, task.action_dim)),
         "terminations": (raw.terminations, (length,)),
         "truncations": (raw.truncations, (length,)),
     }
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             return f"{name} have shape {array.shape}, expected {shape} ({length} rewards)"
+    return None
+
+
+def _type_problem(raw: RawEpisode, task: TaskSpec) -> str | None:
+    if task.frame_shape is not None and raw.observations.dtype != np.uint8:
+        return f"observations have type {raw.observations.dtype}, expected uint8 frames"
+    if task.is_discrete and raw.actions.dtype.kind not in "iu":
+        return f"actions have type {raw.actions.dtype}, expected integers"
     return None
 
 
@@ -120,6 +138,15 @@ def _out_of_bounds(raw: RawEpisode, task: TaskSpec) -> Fault | None:
     value = float(raw.actions[step, dimension])
     bounds = f"[{task.action_low:g}, {task.action_high:g}]"
     return Fault(raw.number, int(step), f"action dimension {dimension} is {value:g}, outside {bounds}")
+
+
+def _invalid_action(raw: RawEpisode, task: TaskSpec) -> Fault | None:
+    invalid = ~np.isin(raw.actions, task.valid_actions)
+    if not invalid.any():
+        return None
+    step = int(np.argmax(invalid))
+    known = ", ".join(str(action) for action in task.valid_actions)
+    return Fault(raw.number, step, f"action is {int(raw.actions[step])}, not one of the game's {known}")
 
 
 def _early_flag(number: int, name: str, flags: np.ndarray) -> Fault | None:

@@ -18,15 +18,20 @@ from system.data.episode_journal import EpisodeJournal
 from system.envs.registry import find_task
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, SystemFailure
+from system.evaluation.acting import Decision, Policy
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
+from system.evaluation.frame_policies import RandomButtons
 from system.evaluation.history import History
-from system.evaluation.policies import Decision, Policy, RandomPolicy, make_policy, planner_policy_name
+from system.evaluation.policies import make_policy, planner_policy_name
+from system.evaluation.pong_tracker import PongTracker
 from system.evaluation.rollouts import play_episodes
+from system.evaluation.trajectory_policies import RandomPolicy
 from system.seeding import derive_seed, torch_generator
 from system.training.saved_agent import open_agent
 from system.types import Episode
 
 EPISODES_PER_ROUND = 8
+NOOP_MAX = 30
 PPO_NAME = "PPO (RLlib)"
 
 Report = Callable[[str, int, int], None]
@@ -88,9 +93,14 @@ class Collector:
         Raises:
             SystemFailure: the environments fail so often that nothing is collected any more.
         """
+        task = find_task(self.config.environment)
         if self.config.policy == "random":
-            uniform = RandomPolicy(find_task(self.config.environment).action_dim)
+            uniform = RandomButtons(task.valid_actions) if task.is_discrete else RandomPolicy(task.action_dim)
             return self._record(uniform, 1, "uniform actions", 0)
+        if self.config.policy == "tracker":
+            tracker = PongTracker(self.config.noise_levels, task.valid_actions)
+            levels = ", ".join(f"{level:g}" for level in self.config.noise_levels)
+            return self._record(tracker, 2, f"ball tracker, shares of random actions: {levels}", 0)
         if self.config.policy == "checkpoint":
             policy, length = saved_policy(Path(str(self.config.checkpoint)), self.config)
             return self._record(policy, length, f"saved policy, action noise {self.config.action_noise:g}", 0)
@@ -115,7 +125,7 @@ class Collector:
         config = self.config
         with (
             closing(EpisodeJournal(self.folder / "recorded")) as journal,
-            closing(EnvironmentBatch(config.environment, config.environments)) as environments,
+            closing(self._environments()) as environments,
         ):
             while journal.env_steps < config.env_steps:
                 first = journal.next_number // EPISODES_PER_ROUND * EPISODES_PER_ROUND
@@ -130,6 +140,13 @@ class Collector:
                 journal.append(first, EPISODES_PER_ROUND, {each.position: each.episode for each in play.episodes})
                 self.report("record", journal.env_steps, config.env_steps)
             return self._finish(journal, algorithm_name, training_env_steps)
+
+    def _environments(self) -> EnvironmentBatch:
+        """Atari games start with idle frames: otherwise they would all be the same game."""
+        frames = find_task(self.config.environment).frame_shape is not None
+        return EnvironmentBatch(
+            self.config.environment, self.config.environments, noop_max=NOOP_MAX if frames else 0
+        )
 
     def _finish(self, journal: EpisodeJournal, algorithm_name: str, training_env_steps: int) -> Collection:
         episodes = _up_to(journal.episodes, self.config.env_steps)
@@ -148,12 +165,12 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
         ConfigError: it is of another environment.
     """
     saved = open_agent(path)
-    name = saved.task.environment_id
+    name = saved.tasks[0].environment_id
     if name != config.environment:
         raise ConfigError(f"checkpoint: {saved.path} is of {name}, not of {config.environment}")
     run = saved.config
-    policy = make_policy(planner_policy_name(run.planner), saved.agent, run, run.planner)
-    return NoisyPolicy(policy, config.action_noise), run.model.context_length
+    policy = make_policy(planner_policy_name(run), saved.agent, run, run.planner)
+    return NoisyPolicy(policy, config.action_noise), run.context_length
 
 
 def refuse_if_all_failed(environment_id: str, num_episodes: int, num_dropped: int) -> None:

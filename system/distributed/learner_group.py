@@ -15,9 +15,9 @@ from torch import nn
 
 from system.algorithms.optimizer_state import keep_gradients
 from system.config import RunConfig
-from system.data.statistics import DatasetStatistics
 from system.distributed.calls import answer, describe
 from system.errors import WorkerLost
+from system.training.families import Foundation
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import Metrics, Replay, UpdateRequest, Weights
 from system.types import TaskSpec
@@ -29,7 +29,7 @@ class LearnerActor:
     """The actor's class: one rank, around a `LearnerWorker`.
 
     Args:
-        task, config, statistics, replay: of the worker.
+        task, config, foundation, replay: of the worker.
         rank, world: place in the group.
     """
 
@@ -37,7 +37,7 @@ class LearnerActor:
         self,
         task: TaskSpec,
         config: RunConfig,
-        statistics: DatasetStatistics,
+        foundation: Foundation,
         replay: Replay,
         rank: int,
         world: int,
@@ -45,7 +45,7 @@ class LearnerActor:
         self.worker = LearnerWorker(
             task,
             config,
-            statistics,
+            foundation,
             replay,
             average_gradients=keep_gradients if world == 1 else average_over_group,
             shard=(rank, world),
@@ -109,17 +109,17 @@ class LearnerGroup:
     """`Learners` over n actors.
 
     Args:
-        task, config, statistics, replay: of every member; `config.learners` is n, at least 1.
+        task, config, foundation, replay: of every member; `config.learners` is n, at least 1.
 
     Raises:
         WorkerLost: a member died while it started.
     """
 
-    def __init__(self, task: TaskSpec, config: RunConfig, statistics: DatasetStatistics, replay: Replay) -> None:
+    def __init__(self, task: TaskSpec, config: RunConfig, foundation: Foundation, replay: Replay) -> None:
         world = config.learners
         gpus = gpus_per_learner(config, ray.cluster_resources().get("GPU", 0.0))
         actor = ray.remote(LearnerActor).options(num_cpus=1, num_gpus=gpus)
-        self._actors = [actor.remote(task, config, statistics, replay, rank, world) for rank in range(world)]
+        self._actors = [actor.remote(task, config, foundation, replay, rank, world) for rank in range(world)]
         self.process_ids: list[int] = self._ask(*(each.process_id.remote() for each in self._actors))
         if world > 1:
             address = self._ask(self._actors[0].free_address.remote())[0]

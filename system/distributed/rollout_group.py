@@ -1,6 +1,7 @@
 """Rollout workers as Ray actors; one that is lost is replaced, and nothing that it sent is lost."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +62,18 @@ class RolloutGroup:
     deterministic mode the epoch stays and the same round is played again, to the same bytes.
 
     Args:
-        task, config, replay: of every worker; `config.rollout_workers` is n, at least 1.
+        tasks: of which worker i plays the one at i modulo their number.
+        config, replay: of every worker; `config.rollout_workers` is n, at least 1.
         epoch: of the first incarnations.
 
     Attributes:
         num_lost: workers lost so far.
     """
 
-    def __init__(self, task: TaskSpec, config: RunConfig, replay: Replay, epoch: int) -> None:
+    def __init__(self, tasks: Sequence[TaskSpec], config: RunConfig, replay: Replay, epoch: int) -> None:
         self.config = config
         self.num_lost = 0
-        self._arguments = (task, config, replay)
+        self._arguments = (tuple(tasks), config, replay)
         self._members = [self._start(index, epoch) for index in range(config.rollout_workers)]
         self._weights: ray.ObjectRef | None = None
         self._version = -1
@@ -155,8 +157,10 @@ class RolloutGroup:
             ray.kill(member.actor)
 
     def _start(self, index: int, epoch: int) -> _Member:
-        task, config, replay = self._arguments
-        actor = ray.remote(RolloutActor).options(num_cpus=1).remote(index, epoch, task, config, replay)
+        tasks, config, replay = self._arguments
+        actor = ray.remote(RolloutActor).options(num_cpus=1).remote(
+            index, epoch, tasks[index % len(tasks)], config, replay
+        )
         return _Member(actor, actor.process_id.remote(), epoch)
 
     def _hear(self, index: int, call: ray.ObjectRef) -> Any:

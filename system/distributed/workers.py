@@ -5,23 +5,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from system.config import RunConfig
-from system.data.episodes import EpisodeStore
-from system.data.statistics import DatasetStatistics
 from system.distributed.cluster import cluster_session
 from system.distributed.learner_group import LearnerGroup
 from system.distributed.replay_service import start_replay_service
 from system.distributed.rollout_group import RolloutGroup
 from system.training.learner_worker import LearnerWorker
+from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts, RolloutWorker
-from system.types import TaskSpec
 
 
 class RayWorkers:
     """Replay service, learner group and rollout group; what is configured with 0 works in this process.
 
     Args:
-        task, config, statistics: what is trained on what.
-        offline: the training split; written to `run_dir/offline` for the replay to memory-map.
+        data, config: what is trained on what; the training split is written to `run_dir/offline`, for the
+            replay to memory-map.
         run_dir: the online log lies in `run_dir/replay`.
         epoch: incarnation of this run's workers (0 in deterministic mode).
         address: of a running cluster; None starts one for this run.
@@ -32,32 +30,30 @@ class RayWorkers:
 
     def __init__(
         self,
-        task: TaskSpec,
+        data: PreparedData,
         config: RunConfig,
-        statistics: DatasetStatistics,
-        offline: EpisodeStore,
         run_dir: Path,
         epoch: int,
         *,
         address: str | None = None,
     ) -> None:
-        self._arguments = (task, config, statistics)
+        self._arguments = (data.task, config, data.foundation)
         self._rollout_workers_lost = 0
         folder = run_dir.resolve()
         if not (folder / "offline").exists():
-            offline.save(folder / "offline")
+            data.training.save(folder / "offline")
         self.rollouts: RolloutGroup | LocalRollouts
         with ExitStack() as stack:
             stack.enter_context(cluster_session(address, num_cpus=config.learners + config.rollout_workers))
             self.replay = start_replay_service(
-                folder / "offline", folder / "replay", config.model.context_length, task.max_episode_steps
+                folder / "offline", folder / "replay", config.context_length, data.task.max_episode_steps
             )
             stack.callback(self.replay.close)
             if config.rollout_workers:
-                self.rollouts = RolloutGroup(task, config, self.replay, epoch)
+                self.rollouts = RolloutGroup(data.tasks, config, self.replay, epoch)
                 stack.callback(self.rollouts.close)
             else:
-                worker = RolloutWorker(0, epoch, task, config, self.replay)
+                worker = RolloutWorker(0, epoch, data.task, config, self.replay)
                 stack.callback(worker.close)
                 self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
             self.learners = self._make_learners()
@@ -101,7 +97,7 @@ class RayWorkers:
             self.learners.close()
 
     def _make_learners(self) -> LearnerGroup | LearnerWorker:
-        task, config, statistics = self._arguments
+        task, config, foundation = self._arguments
         if config.learners:
-            return LearnerGroup(task, config, statistics, self.replay)
-        return LearnerWorker(task, config, statistics, self.replay)
+            return LearnerGroup(task, config, foundation, self.replay)
+        return LearnerWorker(task, config, foundation, self.replay)

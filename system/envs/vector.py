@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import gymnasium
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Shaped
 
 from system.envs.registry import find_task, make_environment
 from system.errors import PlannerError, ShapeError, SystemFailure
@@ -37,6 +37,7 @@ class EnvironmentBatch:
         num_environments: int,
         *,
         max_episode_steps: int | None = None,
+        noop_max: int = 0,
         make: Callable[[], gymnasium.Env] | None = None,
     ):
         """Makes the environments; nothing is reset yet.
@@ -45,19 +46,23 @@ class EnvironmentBatch:
             environment_id: an id of `system.envs.registry.ENVIRONMENTS`.
             num_environments: B, at least 1.
             max_episode_steps: a time limit of its own; None keeps the task's.
+            noop_max: of Atari games, the largest number of idle frames before an episode, drawn from its
+                seed; 0 starts them all alike.
             make: builds one environment instead of the registry, for environments wrapped by the caller.
 
         Raises:
-            ConfigError: the id is not known.
+            ConfigError: the id is not known, or the task has no no-ops.
         """
         self.task: TaskSpec = find_task(environment_id)
         self.num_environments = num_environments
         self.errors: Bool[np.ndarray, "B"] = np.zeros(num_environments, dtype=bool)
         self.num_rebuilt = 0
-        self._make = make or (lambda: make_environment(environment_id, max_episode_steps=max_episode_steps))
+        self._make = make or (
+            lambda: make_environment(environment_id, max_episode_steps=max_episode_steps, noop_max=noop_max)
+        )
         self._environments = [self._make() for _ in range(num_environments)]
 
-    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> Float32[np.ndarray, "I S"]:
+    def reset(self, indices: Sequence[int], seeds: Sequence[int]) -> Shaped[np.ndarray, "I *observation"]:
         """Starts a new episode in some of the environments.
 
         Args:
@@ -65,23 +70,29 @@ class EnvironmentBatch:
             seeds: one for each index; the episode depends on its seed and its actions alone.
 
         Returns:
-            The first observation of each, in the order of `indices`.
+            The first observation of each, in the order of `indices`: float32 vectors or uint8 frames.
 
         Raises:
             SystemFailure: an environment could not be reset even after it was rebuilt.
         """
-        observations = np.zeros((len(indices), self.task.observation_dim), dtype=np.float32)
+        observations = self._empty_observations(len(indices))
         for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
             observations[row] = self._reset_one(int(index), int(seed))
         return observations
 
     def step(
-        self, actions: Float32[np.ndarray, "B A"], active: Bool[np.ndarray, "B"]
-    ) -> tuple[Float32[np.ndarray, "B S"], Float32[np.ndarray, "B"], Bool[np.ndarray, "B"], Bool[np.ndarray, "B"]]:
+        self, actions: Shaped[np.ndarray, "B *action"], active: Bool[np.ndarray, "B"]
+    ) -> tuple[
+        Shaped[np.ndarray, "B *observation"],
+        Float32[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
+    ]:
         """Steps the active environments and leaves the others as they are.
 
         Args:
-            actions: in [-1, 1]; rows of inactive environments are ignored.
+            actions: vectors in [-1, 1], or integers among the task's valid actions; rows of inactive
+                environments are ignored.
             active: which environments to step.
 
         Returns:
@@ -89,11 +100,11 @@ class EnvironmentBatch:
             Nothing resets itself. Rows of failed environments: see `errors`.
 
         Raises:
-            PlannerError: an action of an active environment is not finite.
-            ShapeError: `actions` is not [B, A].
+            PlannerError: an action of an active environment is not finite, or not one of the valid ones.
+            ShapeError: `actions` is not [B, A], or [B] of discrete actions.
         """
         self._check_actions(actions, active)
-        observations = np.zeros((self.num_environments, self.task.observation_dim), dtype=np.float32)
+        observations = self._empty_observations(self.num_environments)
         rewards = np.zeros(self.num_environments, dtype=np.float32)
         terminated = np.zeros(self.num_environments, dtype=bool)
         truncated = np.zeros(self.num_environments, dtype=bool)
@@ -116,13 +127,21 @@ class EnvironmentBatch:
             environment.close()
         self._environments = []
 
+    def _empty_observations(self, count: int) -> np.ndarray:
+        if self.task.frame_shape is not None:
+            return np.zeros((count, *self.task.frame_shape), dtype=np.uint8)
+        return np.zeros((count, self.task.observation_dim), dtype=np.float32)
+
     def _check_actions(self, actions: np.ndarray, active: np.ndarray) -> None:
-        expected = (self.num_environments, self.task.action_dim)
+        discrete = self.task.is_discrete
+        expected = (self.num_environments,) if discrete else (self.num_environments, self.task.action_dim)
         if actions.shape != expected:
             raise ShapeError(f"actions: expected shape {expected}, got {actions.shape}")
-        bad = np.flatnonzero(active & ~np.isfinite(actions).all(axis=1))
+        sound = np.isin(actions, self.task.valid_actions) if discrete else np.isfinite(actions).all(axis=1)
+        bad = np.flatnonzero(active & ~sound)
         if len(bad):
-            raise PlannerError(f"action of environment {bad[0]} is not finite: {actions[bad[0]].tolist()}")
+            problem = f"is not one of {self.task.valid_actions}" if discrete else "is not finite"
+            raise PlannerError(f"action of environment {bad[0]} {problem}: {actions[bad[0]].tolist()}")
 
     @staticmethod
     def _check_finite(observation: np.ndarray, reward: float) -> None:

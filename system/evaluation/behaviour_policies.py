@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
-from system.evaluation.policies import Decision, Policy
 from system.models.gaussian_policy import GaussianPolicy
 
 

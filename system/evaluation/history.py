@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Int, Shaped
+from numpy.typing import DTypeLike
 
-from system.types import Context
+from system.types import Context, TokenContext
 
 
 class History:
@@ -15,20 +16,31 @@ class History:
     Args:
         num_environments: B.
         length: T.
-        observation_dim, action_dim: S and A.
+        observation_shape: of one observation: S of vectors, K of tokens.
+        action_shape: of one action: A of vectors, () of discrete ones.
+        observation_dtype, action_dtype: of what is kept.
     """
 
-    def __init__(self, num_environments: int, length: int, observation_dim: int, action_dim: int) -> None:
-        self.observations = np.zeros((num_environments, length, observation_dim), dtype=np.float32)
-        self.actions = np.zeros((num_environments, length - 1, action_dim), dtype=np.float32)
+    def __init__(
+        self,
+        num_environments: int,
+        length: int,
+        observation_shape: int | tuple[int, ...],
+        action_shape: int | tuple[int, ...],
+        *,
+        observation_dtype: DTypeLike = np.float32,
+        action_dtype: DTypeLike = np.float32,
+    ) -> None:
+        self.observations = _windows(num_environments, length, observation_shape, observation_dtype)
+        self.actions = _windows(num_environments, length - 1, action_shape, action_dtype)
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
 
-    def reset(self, indices: Sequence[int], observations: Float32[np.ndarray, "I S"]) -> None:
+    def reset(self, indices: Sequence[int], observations: Shaped[np.ndarray, "I *observation"]) -> None:
         """Starts new episodes at the given first observations."""
         rows = list(indices)
-        self.observations[rows] = 0.0
-        self.actions[rows] = 0.0
+        self.observations[rows] = 0
+        self.actions[rows] = 0
         self.valid[rows] = False
         self.observations[rows, -1] = observations
         self.valid[rows, -1] = True
@@ -36,8 +48,8 @@ class History:
 
     def append(
         self,
-        actions: Float32[np.ndarray, "B A"],
-        observations: Float32[np.ndarray, "B S"],
+        actions: Shaped[np.ndarray, "B *action"],
+        observations: Shaped[np.ndarray, "B *observation"],
         active: Bool[np.ndarray, "B"],
     ) -> None:
         """Moves the active environments one step on."""
@@ -56,7 +68,35 @@ class History:
         device = target_return.device
         return Context(
             observations=torch.tensor(self.observations[rows, -length:], device=device),
-            actions=torch.tensor(self.actions[rows, self.actions.shape[1] - (length - 1) :], device=device),
+            actions=torch.tensor(self._newest_actions(rows, length), device=device),
             valid=torch.tensor(self.valid[rows, -length:], device=device),
             target_return=target_return,
         )
+
+    def token_context(
+        self, rows: Int[np.ndarray, "R"], length: int, game: int, valid_actions: Bool[torch.Tensor, "A"]
+    ) -> TokenContext:
+        """The newest `length` frames of some environments, as tensors on the device of `valid_actions`.
+
+        Args:
+            rows: which environments.
+            length: T of the context, at most that of the history.
+            game: which all of them play.
+            valid_actions: those that the game knows.
+        """
+        device, count = valid_actions.device, len(rows)
+        return TokenContext(
+            tokens=torch.tensor(self.observations[rows, -length:], dtype=torch.int64, device=device),
+            actions=torch.tensor(self._newest_actions(rows, length), dtype=torch.int64, device=device),
+            valid=torch.tensor(self.valid[rows, -length:], device=device),
+            game=torch.full((count,), game, dtype=torch.int64, device=device),
+            valid_actions=valid_actions.expand(count, -1),
+        )
+
+    def _newest_actions(self, rows: np.ndarray, length: int) -> np.ndarray:
+        return self.actions[rows, self.actions.shape[1] - (length - 1) :]
+
+
+def _windows(count: int, length: int, shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    row = (shape,) if isinstance(shape, int) else shape
+    return np.zeros((count, length, *row), dtype=dtype)

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import PlannerConfig, RunConfig
 from system.envs.vector import EnvironmentBatch
+from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
-from system.evaluation.policies import Decision, Policy, make_policy
+from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent, make_policy
 from system.evaluation.rollouts import play_episodes
 from system.seeding import derive_seed, torch_generator
+from system.types import TaskSpec
 
 REPORT_SEEDS = 10_000
 SELECTION_SEEDS = 20_000
 SCHEDULE_SEEDS = 30_000
 LATENCY_SEED = 40_000
 
-RETURN_CONDITIONED = ("rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q")
 LATENCY_DECISIONS = 40
 LATENCY_WARMUP = 5
 
@@ -53,18 +53,24 @@ class Measurer:
 
     Args:
         agent: in evaluation mode.
+        task: what is played.
         config: the run's configuration.
         before_decision: called before every decision; may raise to stop.
     """
 
-    def __init__(self, agent: TrajectoryAgent, config: RunConfig, before_decision: Callable[[], None]) -> None:
+    def __init__(
+        self, agent: Agent, task: TaskSpec, config: RunConfig, before_decision: Callable[[], None]
+    ) -> None:
         self.agent = agent
+        self.task = task
         self.config = config
         self.before_decision = before_decision
         evaluation = config.evaluation
-        name, limit = agent.task.environment_id, evaluation.max_episode_steps
-        self.environments = EnvironmentBatch(name, evaluation.num_environments, max_episode_steps=limit)
-        self.single = EnvironmentBatch(name, 1, max_episode_steps=LATENCY_DECISIONS)
+        name, limit = task.environment_id, evaluation.max_episode_steps
+        noops = evaluation.noop_max if task.frame_shape is not None else 0
+        count = evaluation.num_environments
+        self.environments = EnvironmentBatch(name, count, max_episode_steps=limit, noop_max=noops)
+        self.single = EnvironmentBatch(name, 1, max_episode_steps=LATENCY_DECISIONS, noop_max=noops)
 
     def measure(self, policy: str, ratio: float | None, first_seed: int, num_episodes: int) -> Measurement:
         """Plays episodes with the seeds first_seed, first_seed + 1, …; the same seeds for every policy.
@@ -80,12 +86,13 @@ class Measurer:
             self._policy(policy, ratio),
             self.environments,
             seeds,
-            history_length=self.config.model.context_length,
+            history_length=self.config.context_length,
             generator=self._generator(policy, first_seed),
+            perceive=self.agent.perceive,
         )
         return Measurement(
             policy=policy,
-            target_return_ratio=ratio if policy in RETURN_CONDITIONED else None,
+            target_return_ratio=ratio if policy in CONDITIONED_ON_RETURN else None,
             seeds=[seeds[played.position] for played in play.episodes],
             returns=[played.episode.episode_return for played in play.episodes],
             lengths=[played.episode.num_steps for played in play.episodes],
@@ -96,7 +103,7 @@ class Measurer:
         """The ratio with the highest mean return on the selection episodes, and the whole curve.
 
         Args:
-            policy: one of `RETURN_CONDITIONED`.
+            policy: one of `CONDITIONED_ON_RETURN`.
         """
         evaluation = self.config.evaluation
         curve: dict[float, float] = {}
@@ -112,8 +119,9 @@ class Measurer:
             self._policy(policy, ratio),
             self.single,
             [LATENCY_SEED],
-            history_length=self.config.model.context_length,
+            history_length=self.config.context_length,
             generator=self._generator(policy, LATENCY_SEED),
+            perceive=self.agent.perceive,
         )
         timed = play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
         return replace(measured, decision_seconds=timed)
@@ -134,7 +142,7 @@ class Measurer:
             derive_seed(self.config.seed, "evaluation"),
             policy,
             first_seed,
-            device=self.agent.target_returns.device,
+            device=self.agent.device,
         )
 
 

@@ -1,187 +1,51 @@
-"""Every way of acting that is compared, by name.
+"""The policies of each algorithm, by the names that configurations and summaries use."""
 
-| name | acts with |
-|---|---|
-| random | uniform actions |
-| rcbc_mode | tanh(μ) of the return-conditioned distribution |
-| rcbc_mean | mean of its samples: planning without guidance, ξ = 0 |
-| q_only | horizon 1: samples weighted by the critic alone |
-| forward_mpc_m | forward MPC under return guidance |
-| forward_mpc_q | forward MPC under critic guidance |
-| iql | the reference actor's mode |
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
-
-import numpy as np
-import torch
-from jaxtyping import Float32, Int
+from collections.abc import Mapping
+from typing import Any
 
 from system.algorithms.agent import TrajectoryAgent
+from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig, RunConfig
 from system.errors import ConfigError
-from system.evaluation.history import History
-from system.models.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
-from system.models.protocols import PlanningModel
-from system.planning.forward_mpc import forward_mpc
-from system.types import Context, Plan
+from system.evaluation.acting import Policy
+from system.evaluation.frame_policies import FRAME_POLICIES
+from system.evaluation.trajectory_policies import TRAJECTORY_POLICIES
 
-PLANNER_POLICIES = {"return": "forward_mpc_m", "critic": "forward_mpc_q", "none": "rcbc_mean"}
+Agent = TrajectoryAgent | WorldActionAgent
 
-
-@dataclass(frozen=True)
-class Decision:
-    """Actions of R environments and, where one was made, the plan behind them."""
-
-    action: Float32[np.ndarray, "R A"]
-    plan: Plan | None = None
-
-
-class Policy(Protocol):
-    """Acts in several environments at once, given their recent past."""
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Decides for the environments in `rows`."""
-        ...
-
-
-class RandomPolicy:
-    """Uniform actions in [−1, 1].
-
-    Args:
-        action_dim: A.
-    """
-
-    def __init__(self, action_dim: int) -> None:
-        self.action_dim = action_dim
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Ignores the history."""
-        return Decision((2.0 * torch.rand(len(rows), self.action_dim, generator=generator) - 1.0).numpy())
-
-
-class ReturnConditionedMode:
-    """tanh(μ) of the same distribution, at the same place of the window, as the planner's candidates.
-
-    Args:
-        agent: its trajectory model.
-        config: horizon and target-return ratio.
-    """
-
-    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
-        self.agent = agent
-        self.config = config
-
-    @torch.no_grad()
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Draws nothing."""
-        horizon = max(1, self.config.horizon)
-        context = _context(self.agent, history, rows, horizon, self.config.target_return_ratio)
-        distribution = action_distribution(self.agent.model, context, horizon)
-        return Decision(distribution.mode()[:, 0].float().cpu().numpy())
-
-
-class PlannedPolicy:
-    """Forward MPC over a guided model.
-
-    Args:
-        agent: for the target-return table.
-        model: what the planner asks.
-        config: how to plan; `select` decides between exploring and evaluating.
-    """
-
-    def __init__(self, agent: TrajectoryAgent, model: PlanningModel, config: PlannerConfig) -> None:
-        self.agent = agent
-        self.model = model
-        self.config = config
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Plans once for all the environments in `rows`."""
-        context = _context(self.agent, history, rows, self.config.horizon, self.config.target_return_ratio)
-        plan = forward_mpc(self.model, context, config=self.config, generator=generator)
-        return Decision(plan.action.float().cpu().numpy(), plan)
-
-
-class ReferenceActor:
-    """The mode of the critics' own actor.
-
-    Args:
-        agent: its value networks.
-    """
-
-    def __init__(self, agent: TrajectoryAgent) -> None:
-        self.agent = agent
-
-    @torch.no_grad()
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Draws nothing."""
-        observations = torch.tensor(history.observations[rows, -1], device=self.agent.target_returns.device)
-        return Decision(self.agent.values.policy(observations).mode().cpu().numpy())
-
-
-def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningModel) -> PlannedPolicy:
-    return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)))
-
-
-def _critic_guided(agent: TrajectoryAgent, config: RunConfig) -> CriticGuided:
-    return CriticGuided(agent.model, agent.values, config.discount)
-
-
-def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
-    """The candidates' mean; the best of candidates that are all worth the same would be any one of them."""
-    select = "expectation" if planner.select == "argmax" else planner.select
-    return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
-
-
-Build = Callable[[TrajectoryAgent, RunConfig, PlannerConfig], Policy]
-
-POLICIES: dict[str, Build] = {
-    "random": lambda agent, config, planner: RandomPolicy(agent.task.action_dim),
-    "rcbc_mode": lambda agent, config, planner: ReturnConditionedMode(agent, planner),
-    "rcbc_mean": lambda agent, config, planner: _unguided(agent, config, planner),
-    "q_only": lambda agent, config, planner: _planned(
-        agent, replace(planner, horizon=1), _critic_guided(agent, config)
-    ),
-    "forward_mpc_m": lambda agent, config, planner: _planned(
-        agent, planner, ReturnGuided(agent.model, config.discount)
-    ),
-    "forward_mpc_q": lambda agent, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
-    "iql": lambda agent, config, planner: ReferenceActor(agent),
-}
+POLICIES: Mapping[str, Mapping[str, Any]] = {"m3pc": TRAJECTORY_POLICIES, "jowa": FRAME_POLICIES}
 
 CONDITIONED_ON_RETURN = frozenset({"rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q"})
 
+_GUIDED_BY = {"return": "forward_mpc_m", "critic": "forward_mpc_q", "none": "rcbc_mean"}
 
-def make_policy(name: str, agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> Policy:
+
+def make_policy(name: str, agent: Agent, config: RunConfig, planner: PlannerConfig) -> Policy:
     """The policy called `name`.
 
     Args:
-        name: a key of `POLICIES`.
+        name: a key of the algorithm's `POLICIES`.
         agent: in evaluation mode; not modified.
         config: the run's configuration.
         planner: how to plan, target-return ratio and selection included.
 
     Raises:
-        ConfigError: no policy has that name.
+        ConfigError: the algorithm has no policy of that name.
     """
-    if name not in POLICIES:
-        raise ConfigError(f"evaluation.policies: unknown policy {name!r}; known: {', '.join(sorted(POLICIES))}")
-    return POLICIES[name](agent, config, planner)
+    known = POLICIES[config.algorithm]
+    if name not in known:
+        raise ConfigError(f"evaluation.policies: unknown policy {name!r}; known: {', '.join(sorted(known))}")
+    policy: Policy = known[name](agent, config, planner)
+    return policy
 
 
-def planner_policy_name(planner: PlannerConfig) -> str:
+def planner_policy_name(config: RunConfig) -> str:
     """The name under which the configured planner is evaluated."""
+    planner = config.planner
+    if config.algorithm == "jowa":
+        return "q_greedy" if planner.horizon == 0 else "beam"
     if planner.horizon == 0:
         return "rcbc_mode"
     if planner.horizon == 1 and planner.guidance == "critic":
         return "q_only"
-    return PLANNER_POLICIES[planner.guidance]
-
-
-def _context(agent: TrajectoryAgent, history: History, rows: np.ndarray, horizon: int, ratio: float) -> Context:
-    """The part of the window that is left of a plan of `horizon` actions, and the return to ask for."""
-    steps = torch.from_numpy(history.steps[rows]).to(agent.target_returns.device)
-    length = agent.model.config.context_length - horizon + 1
-    return history.context(rows, agent.target_return(steps, ratio), length)
+    return _GUIDED_BY[planner.guidance]

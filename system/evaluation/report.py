@@ -1,207 +1,302 @@
-"""`o2o report`: several finished runs as one table, paired by training seed."""
+"""`o2o report`: several finished runs as tables, paired by training seed and evaluation seed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
 
-from system.config import RunConfig
-from system.config_io import config_from_dict, to_dict
-from system.errors import DataError
-from system.evaluation.statistics import hierarchical_interval, paired_difference
-from system.evaluation.summary import PLANNERS, RETURN_CONDITIONED_CLONES
+from system.evaluation.comparison import CHOSEN_HERE, STAGES, pair_planners
+from system.evaluation.finished_runs import Group
+from system.evaluation.statistics import (
+    hierarchical_interval,
+    interquartile_mean,
+    match_episodes,
+    paired_difference,
+)
 
-STAGES = ("offline", "online")
+ENOUGH_SEEDS = 10
+ABSENT = "–"
+
+Side = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs that differ in their seed alone.
+class TextTable:
+    """A table as it is shown.
 
     Attributes:
-        name: dataset id.
-        summaries: by seed, in order.
+        columns: their names.
+        rows: cells, as many as there are columns.
+        numbers: columns that are set flush right.
     """
 
-    name: str
-    summaries: list[dict[str, Any]]
-
-    def returns(self, stage: str, policy: str) -> list[np.ndarray] | None:
-        """Per run, the returns of a policy by episode seed; None unless every run has it."""
-        found = [_record(summary, stage, policy) for summary in self.summaries]
-        if any(record is None for record in found):
-            return None
-        return [_by_seed(record) for record in found if record is not None]
-
-    def policies(self) -> list[str]:
-        """Names of all evaluated policies, in the order of the first run."""
-        return list(dict.fromkeys(record["policy"] for record in self.summaries[0]["evaluations"]))
-
-    def score(self, value: float, *, difference: bool = False) -> float:
-        """A return in normalised units, by the first run's references; NaN where there are none."""
-        dataset = self.summaries[0]["dataset"]
-        low, high = dataset.get("reference_min"), dataset.get("reference_max")
-        if low is None or high is None:
-            return float("nan")
-        return 100.0 * (value - (0.0 if difference else low)) / (high - low)
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: frozenset[str]
 
 
-def load_summary(run: Path) -> dict[str, Any]:
-    """A run's summary.json.
+@dataclass(frozen=True)
+class Section:
+    """What a report says of one group.
 
-    Raises:
-        DataError: it is missing or unreadable; names the file.
+    Attributes:
+        title: dataset and setting.
+        introduction: what the tables are of, in one paragraph.
+        scores: every policy and stage.
+        differences: paired; None where nothing can be compared.
+        remarks: short sentences under the differences.
     """
-    file = run / "summary.json" if run.is_dir() else run
-    try:
-        summary: dict[str, Any] = json.loads(file.read_text())
-        missing = {"config", "seed", "evaluations", "dataset"} - summary.keys()
-        if missing:
-            raise DataError(f"{file}: {sorted(missing)[0]} is missing")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{file}: not the summary of a finished run ({type(error).__name__}: {error})") from None
-    return summary
 
-
-def group_runs(summaries: Sequence[dict[str, Any]]) -> list[Group]:
-    """Runs with the same configuration but for the seed, together.
-
-    Raises:
-        DataError: two runs of a group have the same seed.
-    """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for summary in summaries:
-        # A key that is younger than a run has its default there.
-        config = to_dict(config_from_dict(RunConfig, summary["config"]))
-        key = json.dumps({**config, "seed": None}, sort_keys=True)
-        groups.setdefault(key, []).append(summary)
-    for members in groups.values():
-        seeds = [summary["seed"] for summary in members]
-        if len(set(seeds)) < len(seeds):
-            raise DataError(f"{members[0]['dataset']['id']}: two runs have the seed {max(seeds, key=seeds.count)}")
-    return [
-        Group(members[0]["dataset"]["id"], sorted(members, key=lambda summary: int(summary["seed"])))
-        for members in groups.values()
-    ]
+    title: str
+    introduction: str
+    scores: TextTable
+    differences: TextTable | None
+    remarks: list[str]
 
 
 def policy_table(group: Group) -> pandas.DataFrame:
-    """Normalised score of every policy and stage: mean over seeds, interval, and each seed's mean."""
+    """Every policy and stage: mean over training seeds with its interval, IQM, and each seed's mean.
+
+    Columns are policy, stage, seeds (how many), episodes (how many), planned_episodes, return, value, low,
+    high, iqm (these four in the group's unit), each_seed (a list in the order of the runs, NaN where a run
+    lacks the policy), ratios (a list of target-return ratios) and milliseconds.
+    """
     rows = []
     for policy in group.policies():
         for stage in STAGES:
-            runs = group.returns(stage, policy)
-            if runs is None:
-                continue
-            low, high = hierarchical_interval(runs)
-            rows.append(
-                {
-                    "policy": policy,
-                    "stage": stage,
-                    "return": float(np.mean([run.mean() for run in runs])),
-                    "score": group.score(float(np.mean([run.mean() for run in runs]))),
-                    "low": group.score(low),
-                    "high": group.score(high),
-                    "each seed": ", ".join(f"{group.score(float(run.mean())):.1f}" for run in runs),
-                    "ratios": ", ".join(_ratio(summary, stage, policy) for summary in group.summaries),
-                    "ms": np.median([_milliseconds(summary, stage, policy) for summary in group.summaries]),
-                }
-            )
+            if any((stage, policy) in run.records for run in group.runs):
+                rows.append(_policy_row(group, stage, policy))
     return pandas.DataFrame(rows)
 
 
 def difference_table(group: Group) -> pandas.DataFrame:
-    """Paired differences in normalised score: best planner − stronger clone, and online − offline."""
-    rows = []
+    """Paired differences: every planner − the stronger rival, best planner first, and online − offline.
+
+    Columns are policy, stage, minus_policy, minus_stage, best_planner (whether it was chosen from several), seeds,
+    pairs, planned_pairs, difference, low, high (these three in the group's unit) and each_seed, as in
+    `policy_table`. Rows without a single pair are left out.
+    """
+    sides: list[tuple[Side, Side, bool]] = []
     for stage in STAGES:
-        planner, clone = _best(group, stage, PLANNERS), _best(group, stage, RETURN_CONDITIONED_CLONES)
-        if planner and clone:
-            rows.append(_difference(group, (stage, planner), (stage, clone)))
+        rivals = pair_planners(_means(group, stage))
+        for rank, (planner, rival) in enumerate(rivals):
+            sides.append(((stage, planner), (stage, rival), rank == 0 and len(rivals) > 1))
     for policy in group.policies():
-        if policy != "random" and group.returns("online", policy) and group.returns("offline", policy):
-            rows.append(_difference(group, ("online", policy), ("offline", policy)))
-    return pandas.DataFrame(rows)
+        if policy != "random":
+            sides.append((("online", policy), ("offline", policy), False))
+    rows = [_difference_row(group, first, second, best) for first, second, best in sides]
+    return pandas.DataFrame([row for row in rows if row is not None])
+
+
+def describe(group: Group) -> Section:
+    """The group's tables and the sentences around them."""
+    run, count = group.runs[0], len(group.runs)
+    # Of several games together the summary has no dataset returns of each.
+    means = f"dataset mean {group.score(run.dataset_mean):.1f}, best {group.score(run.dataset_best):.1f}. "
+    dataset = means if run.alone else ""
+    seeds = ", ".join(str(each.seed) for each in group.runs)
+    unit = "Normalised scores" if group.unit == "score" else "Returns"
+    differences = difference_table(group)
+    return Section(
+        title=group.name + (f" ({group.setting})" if group.setting else ""),
+        introduction=(
+            f"{count} training seed{'s' if count > 1 else ''} ({seeds}) × "
+            f"{run.config.evaluation.episodes} episodes; {dataset}{unit}; 95 % intervals resample "
+            f"{'seeds, then ' if count > 1 else ''}episodes."
+        ),
+        scores=_scores(policy_table(group), group.unit),
+        differences=_differences(differences) if len(differences) else None,
+        remarks=_remarks(differences, count),
+    )
 
 
 def format_report(groups: Sequence[Group]) -> str:
     """Markdown: for each group the policies and the paired differences."""
-    parts = []
-    for group in groups:
-        dataset, seeds = group.summaries[0]["dataset"], [summary["seed"] for summary in group.summaries]
-        episodes = group.summaries[0]["config"]["evaluation"]["episodes"]
-        names = ", ".join(map(str, seeds))
-        parts.append(
-            f"### {group.name}\n\n{len(seeds)} training seeds ({names}) × {episodes} episodes; "
-            f"dataset mean {group.score(dataset['return_mean']):.1f}, "
-            f"best {group.score(dataset['return_max']):.1f}. Normalised scores; 95 % intervals resample "
-            f"{'seeds, then ' if len(seeds) > 1 else ''}episodes."
-        )
-        parts.append(
-            _markdown(
-                policy_table(group), {"return": ".0f", "score": ".1f", "low": ".1f", "high": ".1f", "ms": ".1f"}
-            )
-        )
-        differences = difference_table(group)
-        if len(differences):
-            parts.append(_markdown(differences, {"difference": "+.1f", "low": "+.1f", "high": "+.1f"}))
+    return "\n\n".join(format_section(describe(group)) for group in groups)
+
+
+def format_section(section: Section, pictures: Mapping[str, str] | None = None) -> str:
+    """One group in Markdown.
+
+    Args:
+        section: what it says.
+        pictures: file name of each picture, by its caption.
+    """
+    parts = [f"### {_escaped(section.title)}", section.introduction, _markdown(section.scores)]
+    if section.differences is not None:
+        parts += [_markdown(section.differences), " ".join(section.remarks)]
+    parts += [f"![{caption}]({name})" for caption, name in (pictures or {}).items()]
     return "\n\n".join(parts)
 
 
-def _difference(group: Group, first: tuple[str, str], second: tuple[str, str]) -> dict[str, Any]:
-    a, b = group.returns(*first), group.returns(*second)
-    if a is None or b is None:
-        raise DataError(f"{group.name}: {first} or {second} was not evaluated in every run")
-    value, (low, high) = paired_difference(a, b)
+def report_frame(groups: Sequence[Group]) -> pandas.DataFrame:
+    """Both tables of every group, for programs: one row a policy or difference, named by `table`."""
+    frames = []
+    for group in groups:
+        differences = difference_table(group).rename(
+            columns={"difference": "value", "pairs": "episodes", "planned_pairs": "planned_episodes"}
+        )
+        for table, frame in (("scores", policy_table(group)), ("differences", differences)):
+            frame.insert(0, "table", table)
+            frame.insert(0, "unit", group.unit)
+            frame.insert(0, "setting", group.setting)
+            frame.insert(0, "environment", group.runs[0].environment)
+            frame.insert(0, "dataset", group.runs[0].dataset_id)
+            frame.insert(5, "training_seeds", _joined([run.seed for run in group.runs]))
+            frames.append(frame)
+    frame = pandas.concat(frames, ignore_index=True)
+    for column in ("each_seed", "ratios"):
+        frame[column] = [_joined(cell) if isinstance(cell, list) else "" for cell in frame[column]]
+    for column in ("seeds", "episodes", "planned_episodes"):
+        frame[column] = frame[column].astype(int)
+    return frame
+
+
+def _policy_row(group: Group, stage: str, policy: str) -> dict[str, Any]:
+    records = [run.records.get((stage, policy)) for run in group.runs]
+    runs = [np.array(list(record.returns.values()), float) for record in records if record is not None]
+    mean = float(np.mean([run.mean() for run in runs]))
+    low, high = hierarchical_interval(runs)
+    times = [record.decision_ms for record in records if record is not None and record.decision_ms is not None]
     return {
-        "difference of": f"{first[1]} {first[0]} − {second[1]} {second[0]}",
-        "difference": group.score(value, difference=True),
-        "low": group.score(low, difference=True),
-        "high": group.score(high, difference=True),
-        "each seed": ", ".join(
-            f"{group.score(float(x.mean() - y.mean()), difference=True):+.1f}" for x, y in zip(a, b, strict=True)
-        ),
+        "policy": policy,
+        "stage": stage,
+        "seeds": len(runs),
+        "episodes": sum(len(run) for run in runs),
+        "planned_episodes": len(runs) * group.runs[0].config.evaluation.episodes,
+        "return": mean,
+        "value": group.score(mean),
+        "low": group.score(low),
+        "high": group.score(high),
+        "iqm": group.score(float(interquartile_mean(np.concatenate(runs)))),
+        "each_seed": [
+            float("nan") if record is None else group.score(float(np.mean(list(record.returns.values()))))
+            for record in records
+        ],
+        "ratios": [None if record is None else record.target_return_ratio for record in records],
+        "milliseconds": float(np.median(times)) if times else float("nan"),
     }
 
 
-def _best(group: Group, stage: str, names: Sequence[str]) -> str | None:
-    means = {}
-    for name in names:
-        runs = group.returns(stage, name)
-        if runs is not None:
-            means[name] = float(np.mean([run.mean() for run in runs]))
-    return max(means, key=lambda name: means[name], default=None)
+def _difference_row(group: Group, first: Side, second: Side, best: bool) -> dict[str, Any] | None:
+    """Over the runs that have both policies and finished an episode with either; None without any."""
+    pairs, each_seed, planned = [], [], 0
+    for run in group.runs:
+        a, b = run.records.get(first), run.records.get(second)
+        each_seed.append(float("nan"))
+        if a is None or b is None:
+            continue
+        planned += run.config.evaluation.episodes
+        matched = match_episodes(a.returns, b.returns)
+        if len(matched[0]):
+            pairs.append(matched)
+            each_seed[-1] = group.score(float((matched[0] - matched[1]).mean()), difference=True)
+    if not pairs:
+        return None
+    value, (low, high) = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    return {
+        "policy": first[1],
+        "stage": first[0],
+        "minus_policy": second[1],
+        "minus_stage": second[0],
+        "best_planner": best,
+        "seeds": len(pairs),
+        "pairs": sum(len(a) for a, _ in pairs),
+        "planned_pairs": planned,
+        "difference": group.score(value, difference=True),
+        "low": group.score(low, difference=True),
+        "high": group.score(high, difference=True),
+        "each_seed": each_seed,
+    }
 
 
-def _record(summary: Mapping[str, Any], stage: str, policy: str) -> dict[str, Any] | None:
-    found = (each for each in summary["evaluations"] if (each["stage"], each["policy"]) == (stage, policy))
-    return next(found, None)
+def _means(group: Group, stage: str) -> dict[str, float]:
+    """Mean return of each policy of a stage; of those only that the most runs have, so that they compare."""
+    found: dict[str, list[float]] = {}
+    for run in group.runs:
+        for (at, policy), record in run.records.items():
+            if at == stage:
+                found.setdefault(policy, []).append(float(np.mean(list(record.returns.values()))))
+    most = max(map(len, found.values()), default=0)
+    return {policy: float(np.mean(means)) for policy, means in found.items() if len(means) == most}
 
 
-def _by_seed(record: Mapping[str, Any]) -> np.ndarray:
-    pairs = sorted(zip(record["seeds"], record["returns"], strict=True))
-    return np.array([value for _, value in pairs], dtype=np.float64)
+def _scores(table: pandas.DataFrame, unit: str) -> TextTable:
+    columns = ["policy", "stage", "return", "score", "low", "high", "iqm", "each seed", "episodes", "ratios", "ms"]
+    rows = [
+        [
+            row["policy"],
+            row["stage"],
+            f"{row['return']:.0f}",
+            *(f"{row[name]:.1f}" for name in ("value", "low", "high", "iqm")),
+            ", ".join(_number(value, ".1f") for value in row["each_seed"]),
+            _count(row["episodes"], row["planned_episodes"]),
+            ", ".join(_number(ratio, "g") for ratio in row["ratios"]),
+            _number(row["milliseconds"], ".1f"),
+        ]
+        for row in table.to_dict("records")
+    ]
+    if unit == "return":
+        columns, rows = _without(3, columns), [_without(3, row) for row in rows]
+    return TextTable(columns, rows, frozenset({"return", "score", "low", "high", "iqm", "episodes", "ms"}))
 
 
-def _ratio(summary: Mapping[str, Any], stage: str, policy: str) -> str:
-    record = _record(summary, stage, policy)
-    ratio = None if record is None else record["target_return_ratio"]
-    return "–" if ratio is None else f"{ratio:g}"
+def _differences(table: pandas.DataFrame) -> TextTable:
+    rows = [
+        [
+            ("best planner: " if row["best_planner"] else "")
+            + f"{row['policy']} {row['stage']} − {row['minus_policy']} {row['minus_stage']}",
+            *(f"{row[name]:+.1f}" for name in ("difference", "low", "high")),
+            ", ".join(_number(value, "+.1f") for value in row["each_seed"]),
+            _count(row["pairs"], row["planned_pairs"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+    columns = ["difference of", "difference", "low", "high", "each seed", "pairs"]
+    return TextTable(columns, rows, frozenset({"difference", "low", "high", "pairs"}))
 
 
-def _milliseconds(summary: Mapping[str, Any], stage: str, policy: str) -> float:
-    record = _record(summary, stage, policy)
-    return float("nan") if record is None or record["decision_ms_p50"] is None else record["decision_ms_p50"]
+def _remarks(differences: pandas.DataFrame, num_runs: int) -> list[str]:
+    if not len(differences):
+        return []
+    remarks = ["Pairs share training seed and evaluation seed."]
+    if (differences["pairs"] < differences["planned_pairs"]).any():
+        remarks.append("Pairs of which environment errors ended an episode are left out.")
+    if differences["best_planner"].any():
+        remarks.append(f"{CHOSEN_HERE[0].upper()}{CHOSEN_HERE[1:]}.")
+    if 1 < num_runs < ENOUGH_SEEDS:
+        remarks.append(
+            "Intervals over so few training seeds are too narrow: they cover about 75 % with 3, 83 % with 5."
+        )
+    return remarks
 
 
-def _markdown(table: pandas.DataFrame, formats: Mapping[str, str]) -> str:
-    """A pipe table; numbers as `formats` says."""
-    names = [str(name) for name in table.columns]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in table.to_dict("records"):
-        cells = [format(row[name], formats[name]) if name in formats else str(row[name]) for name in names]
-        lines.append("| " + " | ".join(cells) + " |")
+def _number(value: float | None, form: str) -> str:
+    return ABSENT if value is None or np.isnan(value) else format(value, form)
+
+
+def _count(found: int, planned: int) -> str:
+    return str(found) if found >= planned else f"{found} of {planned}"
+
+
+def _joined(values: Sequence[float | None]) -> str:
+    return " ".join("nan" if value is None else format(value, "g") for value in values)
+
+
+def _without(index: int, cells: list[str]) -> list[str]:
+    return cells[:index] + cells[index + 1 :]
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, outside of tables and in them."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _markdown(table: TextTable) -> str:
+    """A pipe table."""
+    rules = ["---:" if name in table.numbers else "---" for name in table.columns]
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + "|".join(rules) + "|"]
+    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
     return "\n".join(lines)

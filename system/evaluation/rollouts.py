@@ -1,16 +1,20 @@
 """Playing whole episodes in a batch of environments, for evaluation and for exploration alike."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 
 from system.envs.vector import EnvironmentBatch
+from system.evaluation.acting import Policy
 from system.evaluation.history import History
-from system.evaluation.policies import Policy
-from system.types import Episode, Plan
+from system.types import Episode, Plan, TaskSpec
+
+Perceive = Callable[[Shaped[np.ndarray, "R *shown"]], Shaped[np.ndarray, "R *observation"]]
+"""What an environment shows to what the policy observes; of each row by itself."""
 
 
 @dataclass(frozen=True)
@@ -34,42 +38,13 @@ class Play:
 
     Attributes:
         episodes: in the order of the seeds; episodes lost to environment errors are missing.
-        decision_seconds: wall-clock time of each batched decision.
+        decision_seconds: wall-clock time of each batched decision, perceiving what it is based on included.
         num_dropped: episodes lost to environment errors.
     """
 
     episodes: list[PlayedEpisode] = field(default_factory=list)
     decision_seconds: list[float] = field(default_factory=list)
     num_dropped: int = 0
-
-
-@dataclass
-class _Recording:
-    """One environment's episode in the making."""
-
-    position: int
-    observations: list[np.ndarray]
-    actions: list[np.ndarray] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    first_utility: float | None = None
-
-    def note(self, observation: np.ndarray, action: np.ndarray, reward: float) -> None:
-        """One step: what was done, and what came of it."""
-        self.observations.append(observation.copy())
-        self.actions.append(action.copy())
-        self.rewards.append(reward)
-
-    def finish(self, terminated: bool, truncated: bool, max_episode_steps: int) -> PlayedEpisode:
-        length = len(self.rewards)
-        episode = Episode(
-            observations=np.stack(self.observations),
-            actions=np.stack(self.actions),
-            rewards=np.asarray(self.rewards, dtype=np.float32),
-            terminated=terminated,
-            truncated=truncated,
-            complete=terminated or (truncated and length == max_episode_steps),
-        )
-        return PlayedEpisode(self.position, episode, self.first_utility)
 
 
 def play_episodes(
@@ -79,6 +54,7 @@ def play_episodes(
     *,
     history_length: int,
     generator: torch.Generator,
+    perceive: Perceive | None = None,
 ) -> Play:
     """Plays one episode per seed, keeping as many environments busy as there are.
 
@@ -88,57 +64,148 @@ def play_episodes(
         seeds: of the resets.
         history_length: steps of the past that the policy may look at.
         generator: the policy's source of randomness.
+        perceive: encodes frames as tokens, each once, when it arrives; None observes what is shown.
+
+    Returns:
+        The episodes, with what the policy observed; where `perceive` encodes frames, with the frames too.
     """
-    count, task = environments.num_environments, environments.task
-    history = History(count, history_length, task.observation_dim, task.action_dim)
-    running: dict[int, _Recording] = {}
-    play, pending = Play(), list(enumerate(seeds))[::-1]
-    _start(environments, history, running, pending)
-    while running:
-        rows = np.array(sorted(running))
-        active = np.isin(np.arange(count), rows)
+    stage = _Stage(environments, perceive, history_length, list(enumerate(seeds))[::-1])
+    stage.start_idle()
+    while stage.running:
+        rows = np.array(sorted(stage.running))
         started = time.perf_counter()
-        decision = policy.act(history, rows, generator)
-        play.decision_seconds.append(time.perf_counter() - started)
-        actions = np.zeros((count, task.action_dim), dtype=np.float32)
-        actions[rows] = decision.action
+        decision = policy.act(stage.history, rows, generator)
+        stage.play.decision_seconds.append(time.perf_counter() - started + stage.perceiving_seconds)
+        stage.perceiving_seconds = 0.0
         if decision.plan is not None:
-            _note_first_utilities(decision.plan, rows, running)
-        observations, rewards, terminated, truncated = environments.step(actions, active)
-        history.append(actions, observations, active)
-        for row in rows.tolist():
-            if environments.errors[row]:
-                play.num_dropped += 1
-                del running[row]
-                continue
-            running[row].note(observations[row], actions[row], float(rewards[row]))
+            _note_first_utilities(decision.plan, rows, stage.running)
+        stage.step(rows, decision.action)
+        stage.start_idle()
+    stage.play.episodes.sort(key=lambda played: played.position)
+    return stage.play
+
+
+@dataclass
+class _Recording:
+    """One environment's episode in the making; `frames` only where they are not what is observed."""
+
+    position: int
+    observations: list[np.ndarray]
+    frames: list[np.ndarray]
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    first_utility: float | None = None
+
+    def finish(self, terminated: bool, truncated: bool, task: TaskSpec) -> PlayedEpisode:
+        length = len(self.rewards)
+        episode = Episode(
+            observations=np.stack(self.observations),
+            actions=np.stack(self.actions),
+            rewards=np.asarray(self.rewards, dtype=np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            complete=terminated or (truncated and length == task.max_episode_steps),
+            frames=np.stack(self.frames) if self.frames else None,
+            game=task.game,
+        )
+        return PlayedEpisode(self.position, episode, self.first_utility)
+
+
+class _Stage:
+    """The environments, what is remembered of them, and the episodes under way.
+
+    Args:
+        environments, perceive, history_length: as in `play_episodes`.
+        pending: (position, seed) of the episodes to come, the next one last.
+
+    Attributes:
+        history: there from the first start on, when the shape of what is observed is known.
+    """
+
+    history: History
+
+    def __init__(
+        self,
+        environments: EnvironmentBatch,
+        perceive: Perceive | None,
+        history_length: int,
+        pending: list[tuple[int, int]],
+    ) -> None:
+        self.environments = environments
+        self.perceive = perceive
+        self.history_length = history_length
+        self.pending = pending
+        self.running: dict[int, _Recording] = {}
+        self.play = Play()
+        self.perceiving_seconds = 0.0
+        self.has_started = False
+        self.keeps_frames = environments.task.frame_shape is not None and perceive is not None
+
+    def start_idle(self) -> None:
+        """Gives every idle environment the next seed, while there are any."""
+        count = self.environments.num_environments
+        idle = [row for row in range(count) if row not in self.running][: len(self.pending)]
+        if not idle:
+            return
+        jobs = [self.pending.pop() for _ in idle]
+        shown = self.environments.reset(idle, [seed for _, seed in jobs])
+        observed = self._observe(shown)
+        if not self.has_started:
+            self.history, self.has_started = self._new_history(observed), True
+        self.history.reset(idle, observed)
+        for index, (row, (position, _)) in enumerate(zip(idle, jobs, strict=True)):
+            frames = [shown[index].copy()] if self.keeps_frames else []
+            self.running[row] = _Recording(position, [observed[index].copy()], frames)
+
+    def step(self, rows: np.ndarray, chosen: np.ndarray) -> None:
+        """Executes one decision in the running environments, `rows`, and ends the episodes that end there."""
+        actions = np.zeros((len(self.history.steps), *self.history.actions.shape[2:]), self.history.actions.dtype)
+        actions[rows] = chosen
+        active = np.isin(np.arange(len(actions)), rows)
+        shown, rewards, terminated, truncated = self.environments.step(actions, active)
+        sound = rows[~self.environments.errors[rows]]
+        observed = np.zeros_like(self.history.observations[:, -1])
+        if len(sound):
+            observed[sound] = self._observe(shown[sound])
+        self.history.append(actions, observed, active)
+        for row in np.setdiff1d(rows, sound).tolist():
+            self.play.num_dropped += 1
+            del self.running[row]
+        for row in sound.tolist():
+            recording = self.running[row]
+            recording.observations.append(observed[row].copy())
+            recording.actions.append(actions[row].copy())
+            recording.rewards.append(float(rewards[row]))
+            if self.keeps_frames:
+                recording.frames.append(shown[row].copy())
             if terminated[row] or truncated[row]:
                 ended = bool(terminated[row])
-                play.episodes.append(running.pop(row).finish(ended, not ended, task.max_episode_steps))
-        _start(environments, history, running, pending)
-    play.episodes.sort(key=lambda played: played.position)
-    return play
+                finished = self.running.pop(row).finish(ended, not ended, self.environments.task)
+                self.play.episodes.append(finished)
 
+    def _observe(self, shown: np.ndarray) -> np.ndarray:
+        if self.perceive is None:
+            return shown
+        started = time.perf_counter()
+        observed = self.perceive(shown)
+        self.perceiving_seconds += time.perf_counter() - started
+        return observed
 
-def _start(
-    environments: EnvironmentBatch,
-    history: History,
-    running: dict[int, _Recording],
-    pending: list[tuple[int, int]],
-) -> None:
-    """Gives every idle environment the next seed, while there are any."""
-    idle = [row for row in range(environments.num_environments) if row not in running][: len(pending)]
-    if not idle:
-        return
-    jobs = [pending.pop() for _ in idle]
-    observations = environments.reset(idle, [seed for _, seed in jobs])
-    history.reset(idle, observations)
-    for row, (position, _), observation in zip(idle, jobs, observations, strict=True):
-        running[row] = _Recording(position, [observation.copy()])
+    def _new_history(self, observed: np.ndarray) -> History:
+        task = self.environments.task
+        return History(
+            self.environments.num_environments,
+            self.history_length,
+            observed.shape[1:],
+            () if task.is_discrete else task.action_dim,
+            observation_dtype=observed.dtype,
+            action_dtype=np.int64 if task.is_discrete else np.float32,
+        )
 
 
 def _note_first_utilities(plan: Plan, rows: np.ndarray, running: dict[int, _Recording]) -> None:
-    expected = (plan.probabilities * plan.utilities).sum(-1)
+    """Notes what a first decision expects; a first action that search gave up has utility −∞, probability 0."""
+    expected = (plan.probabilities * plan.utilities).where(plan.probabilities > 0.0, 0.0).sum(-1)
     for row, utility in zip(rows.tolist(), expected.tolist(), strict=True):
         if running[row].first_utility is None:
             running[row].first_utility = utility

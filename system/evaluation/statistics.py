@@ -1,9 +1,16 @@
-"""Means, interquartile means and bootstrap intervals, within one run and across runs."""
+"""Means, interquartile means and bootstrap intervals, within one run and across runs.
 
-from collections.abc import Callable, Sequence
+Percentile intervals are too narrow where little is resampled. Of nominal 95 %, on normal values, they covered
+92 % with 20 episodes of one run, and across runs whose seeds differ more than their episodes about 75 % with
+3 runs, 83 % with 5 and 91 % with 10 (600 repetitions each).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from system.errors import ShapeError
 
 Statistic = Callable[[Float[np.ndarray, "*rows n"]], Float[np.ndarray, "*rows"]]
 
@@ -39,13 +46,17 @@ def bootstrap_interval(
         level: in (0, 1).
         num_resamples: resampled sets.
         seed: of the resampling.
+
+    Raises:
+        ShapeError: there are no values.
     """
+    _check_filled([values])
     rows = np.random.default_rng(seed).integers(len(values), size=(num_resamples, len(values)))
     return _interval(statistic(np.asarray(values, dtype=np.float64)[rows]), level)
 
 
 def hierarchical_interval(
-    runs: Sequence[Float[np.ndarray, "n"]],
+    runs: Sequence[Float[np.ndarray, "_"]],
     *,
     level: float = 0.95,
     num_resamples: int = 10_000,
@@ -54,10 +65,14 @@ def hierarchical_interval(
     """Interval of the mean over training seeds: runs are resampled first, then episodes within each.
 
     Args:
-        runs: one array of episode values per training seed. With a single run only its episodes are
-            resampled, and the interval describes that one policy.
+        runs: one array of episode values per training seed, of any lengths; every run counts the same. With
+            a single run only its episodes are resampled, and the interval describes that one policy.
         level, num_resamples, seed: as in `bootstrap_interval`.
+
+    Raises:
+        ShapeError: there are no runs, or one has no values.
     """
+    _check_filled(runs)
     generator = np.random.default_rng(seed)
     means = np.stack(
         [_resampled_means(np.asarray(run, np.float64), len(runs), num_resamples, generator) for run in runs]
@@ -69,19 +84,45 @@ def hierarchical_interval(
 
 
 def paired_difference(
-    first: Sequence[Float[np.ndarray, "n"]], second: Sequence[Float[np.ndarray, "n"]], *, seed: int = 0
+    first: Sequence[Float[np.ndarray, "_"]], second: Sequence[Float[np.ndarray, "_"]], *, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """Mean of first − second and its 95 % interval, paired by training seed and by episode seed.
 
     Args:
-        first, second: per training seed, the values of the same episodes in the same order.
+        first, second: per training seed, the values of the same episodes in the same order, as
+            `match_episodes` gives them.
         seed: of the resampling.
+
+    Raises:
+        ShapeError: the two differ in their numbers of runs or episodes, or there is nothing to compare.
     """
+    sizes = [len(run) for run in first], [len(run) for run in second]
+    if sizes[0] != sizes[1]:
+        raise ShapeError(f"{sizes[0]} episodes can't be paired with {sizes[1]}")
+    _check_filled(first)
     differences = [
         np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in zip(first, second, strict=True)
     ]
     value = float(np.mean([difference.mean() for difference in differences]))
     return value, hierarchical_interval(differences, seed=seed)
+
+
+def match_episodes(
+    first: Mapping[int, float], second: Mapping[int, float]
+) -> tuple[Float[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
+    """The values of the episodes that both have, in the order of their seeds.
+
+    Args:
+        first, second: value of each episode by its evaluation seed; an episode that an environment error
+            ended is missing in one of them.
+    """
+    common = sorted(first.keys() & second.keys())
+    return np.array([first[seed] for seed in common], float), np.array([second[seed] for seed in common], float)
+
+
+def _check_filled(runs: Sequence[np.ndarray]) -> None:
+    if not runs or not all(len(run) for run in runs):
+        raise ShapeError(f"no episodes: {[len(run) for run in runs]} in {len(runs)} runs")
 
 
 def _resampled_means(

@@ -1,12 +1,12 @@
 """What a planner may ask of a model, values included: nothing else is reachable from `planning/`."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Shaped
 
-from system.types import Context
+from system.types import Context, TokenContext
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,41 @@ class PlanningModel(Protocol):
 
     def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
         """Predicts observations, rewards and values along every candidate."""
+        ...
+
+
+class DiscretePlanningModel(Protocol):
+    """A model of a game with A discrete actions, stepped through together in many imagined futures.
+
+    A carry is whatever the model needs in order to go on from M imagined states; planners only hand it back.
+    Stepping leaves the old carry as it was, so that several futures can go on from the same state.
+
+    Attributes:
+        discount: γ of its values; planners discount imagined rewards by the same.
+    """
+
+    discount: float
+
+    def begin(self, context: TokenContext) -> tuple[Any, Float[torch.Tensor, "B A"]]:
+        """A carry of one row for each environment, and Q at its current state; −inf at invalid actions."""
+        ...
+
+    def step(
+        self, carry: Any, parents: Int[torch.Tensor, "M"], actions: Int[torch.Tensor, "M"]
+    ) -> tuple[Any, Float[torch.Tensor, "M"], Bool[torch.Tensor, "M"], Float[torch.Tensor, "M A"]]:
+        """Acts once in M futures.
+
+        Args:
+            carry: of the states to go on from.
+            parents: which row of the old carry each row of the new one continues, in any order and number.
+            actions: what is done there.
+
+        Returns:
+            The new carry; the reward r received for each action; whether it ended the episode; Q at the state
+            it led to, −inf at invalid actions and without meaning where the episode ended.
+        """
+        ...
+
+    def observations(self, carry: Any) -> Shaped[torch.Tensor, "M *observation"]:
+        """The state that each row of a carry stands at, in the model's own form (a frame's tokens)."""
         ...

@@ -16,6 +16,7 @@ from system.config import PlannerConfig
 from system.errors import PlannerError
 from system.models.protocols import PlanningModel
 from system.planning.utility import (
+    choose_action,
     draw_candidate,
     proposal_probabilities,
     standardize_utilities,
@@ -56,14 +57,13 @@ def forward_mpc(
     scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
     probabilities = proposal_probabilities(scaled, config.temperature)
     first_actions = candidates[:, :, 0]
-    if config.select == "expectation":
-        action = (probabilities[..., None] * first_actions).sum(1)
-        selected = torch.full(action.shape[:1], -1, device=action.device)
-    else:
-        selected = (
-            draw_candidate(probabilities, generator) if config.select == "sample" else utilities.argmax(dim=-1)
-        )
+    if config.select == "sample":
+        selected = draw_candidate(probabilities, generator)
         action = first_actions[torch.arange(len(selected)), selected]
+    else:
+        action = choose_action(first_actions, probabilities, utilities, config.select)
+        best = utilities.argmax(dim=-1)
+        selected = torch.full_like(best, -1) if config.select == "expectation" else best
     if not bool(torch.isfinite(action).all()):
         raise PlannerError("the model proposed actions that are not finite")
     return Plan(

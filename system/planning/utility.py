@@ -1,7 +1,7 @@
 """How good a candidate plan is, and how often to choose it."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from system.errors import PlannerError, ShapeError
 
@@ -99,3 +99,21 @@ def draw_candidate(
 ) -> Int[torch.Tensor, "B"]:
     """One candidate per row, candidate i with probability P[i]."""
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+
+
+def choose_action(
+    first_actions: Shaped[torch.Tensor, "B N *action"],
+    probabilities: Float[torch.Tensor, "B N"],
+    utilities: Float[torch.Tensor, "B N"],
+    select: str,
+) -> Shaped[torch.Tensor, "B *action"]:
+    """What a plan executes without a draw.
+
+    Args:
+        first_actions, probabilities, utilities: of the candidates, as in `Plan`.
+        select: `expectation`: the P-weighted mean of the first actions; `argmax`: the first action of the
+            candidate with the highest utility, the earliest of equal ones.
+    """
+    if select == "expectation":
+        return (probabilities[..., None] * first_actions).sum(1)
+    return first_actions[torch.arange(len(utilities)), utilities.argmax(dim=-1)]

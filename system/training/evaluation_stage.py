@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from system.evaluation.measurement import RETURN_CONDITIONED
+from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import evaluation_record
 from system.training.experiment import Experiment
 from system.training.pictures import draw_pictures
+from system.types import TaskSpec
 
 
 def evaluate_policies(run: Experiment, stage: str) -> None:
@@ -18,28 +19,29 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
     Raises:
         Interrupted: a signal came; a checkpoint was written first.
     """
-    policies = run.config.evaluation.policies
-    done = {record["policy"] for record in run.progress.evaluations if record["stage"] == stage}
-    for number, policy in enumerate(policies):
-        if policy in done:
+    pairs = [(task, policy) for task in run.data.tasks for policy in run.config.evaluation.policies]
+    records = run.progress.evaluations
+    done = {(record["environment"], record["policy"]) for record in records if record["stage"] == stage}
+    for number, (task, policy) in enumerate(pairs):
+        if (task.environment_id, policy) in done:
             continue
-        run.tracker.progress(f"evaluate {stage}", number, len(policies), "policies")
-        measured = run.measurer().report(policy, choose_ratio(run, stage, policy))
-        record = evaluation_record(stage, measured, run.data.task)
-        run.progress.evaluations.append(record)
-        step = run.progress.env_steps
+        run.tracker.progress(f"evaluate {stage}", number, len(pairs), "policies")
+        measured = run.measurer(task).report(policy, choose_ratio(run, task, stage, policy))
+        records.append(evaluation_record(stage, measured, task))
+        game = f"{task.environment_id}/" if len(run.data.tasks) > 1 else ""
         run.tracker.log_metrics(
-            {f"evaluation/{stage}/{policy}/return_mean": float(np.mean(measured.returns))}, step=step
+            {f"evaluation/{stage}/{game}{policy}/return_mean": float(np.mean(measured.returns))},
+            step=run.progress.env_steps,
         )
         run.save()
-    run.tracker.progress(f"evaluate {stage}", len(policies), len(policies), "policies")
+    run.tracker.progress(f"evaluate {stage}", len(pairs), len(pairs), "policies")
     draw_pictures(run, stage)
 
 
-def choose_ratio(run: Experiment, stage: str, policy: str) -> float | None:
+def choose_ratio(run: Experiment, task: TaskSpec, stage: str, policy: str) -> float | None:
     """The target-return ratio that does best on the selection episodes; None for what asks for nothing."""
-    if policy not in RETURN_CONDITIONED:
+    if policy not in CONDITIONED_ON_RETURN:
         return None
-    best, curve = run.measurer().choose_ratio(policy)
+    best, curve = run.measurer(task).choose_ratio(policy)
     run.progress.ratio_curves[f"{stage}/{policy}"] = {str(ratio): mean for ratio, mean in curve.items()}
     return best

@@ -7,20 +7,21 @@ from typing import Any
 
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import RunConfig
 from system.config_io import to_dict
-from system.errors import Interrupted, SystemFailure, WorkerLost
+from system.errors import CheckpointError, Interrupted, SystemFailure, WorkerLost
 from system.evaluation.measurement import Measurer
 from system.training.checkpoint import CheckpointContent, load_checkpoint
 from system.training.checkpoint_writer import CheckpointWriter
+from system.training.families import Agent, build_agent
 from system.training.interruption import Interruption
-from system.training.learner_worker import build_agent, load_agent
+from system.training.learner_worker import load_agent
 from system.training.metric_window import MetricWindow
 from system.training.preparation import PreparedData
 from system.training.progress import Faults, Progress, Stage
 from system.training.protocols import RolloutResult, Rollouts, Tracker, UpdateRequest, Workers
 from system.training.run_directory import RunDirectory
+from system.types import TaskSpec
 
 
 class Experiment:
@@ -55,8 +56,8 @@ class Experiment:
         self.faults = Faults(episode_dropped=data.num_dropped)
         self.writer = CheckpointWriter(run_dir.checkpoints, synchronous=config.deterministic)
         self.window = MetricWindow(config.tracking.every_update_steps)
-        self._agent: TrajectoryAgent | None = None
-        self._measurer: Measurer | None = None
+        self._agent: Agent | None = None
+        self._measurers: dict[str, Measurer] = {}
         self._agent_version = -1
         self._broadcast_version = -1
         self._processes: dict[str, int] = {}
@@ -130,19 +131,25 @@ class Experiment:
         stats = self.workers.replay.stats()
         self.progress.env_steps, self.progress.episodes = stats.online_transitions, stats.online_episodes
 
-    def measurer(self) -> Measurer:
-        """Plays the newest weights' policies; a signal stops it between two decisions."""
-        if self._measurer is None or self._agent is None:
-            self._agent = build_agent(self.data.task, self.config, self.data.statistics).eval()
-            self._measurer = Measurer(self._agent, self.config, self.stop_if_asked)
+    def measurer(self, task: TaskSpec | None = None) -> Measurer:
+        """Plays the newest weights' policies; a signal stops it between two decisions.
+
+        Args:
+            task: one of the run's; None is the first.
+        """
+        task, agent = task or self.data.task, self.agent()
+        if task.environment_id not in self._measurers:
+            self._measurers[task.environment_id] = Measurer(agent, task, self.config, self.stop_if_asked)
+        return self._measurers[task.environment_id]
+
+    def agent(self) -> Agent:
+        """The newest weights, in evaluation mode."""
+        if self._agent is None:
+            self._agent = build_agent(self.data.task, self.config, self.data.foundation).eval()
         if self._agent_version != self.progress.weights_version:
             self._agent.load_state_dict(dict(self.workers.learners.weights()))
             self._agent_version = self.progress.weights_version
-        return self._measurer
-
-    def agent(self) -> TrajectoryAgent:
-        """The newest weights, in evaluation mode."""
-        return self.measurer().agent
+        return self._agent
 
     def stop_if_asked(self) -> None:
         """Writes a checkpoint and ends the run, if a signal came.
@@ -239,14 +246,17 @@ class Experiment:
         """
         state = content.tensors["learner"]
         load_agent(self.data.task, self.config, state, str(path))
-        self.workers.learners.load_state(state)
+        try:
+            self.workers.learners.load_state(state)
+        except KeyError as error:
+            raise CheckpointError(f"{path}: the learner's state has no {error}") from None
         self.progress.weights_version += 1
 
     def close(self) -> None:
         """Waits for the last checkpoint and frees the environments; the workers are their owner's."""
         self.writer.close()
-        if self._measurer is not None:
-            self._measurer.close()
+        for measurer in self._measurers.values():
+            measurer.close()
 
     def _content(self) -> CheckpointContent:
         documents: dict[str, Any] = {
@@ -254,7 +264,7 @@ class Experiment:
             "faults": asdict(self.faults),
             "tracker": self.tracker.state(),
             "config": to_dict(self.config),
-            "task": asdict(self.data.task),
+            "tasks": {"tasks": [asdict(task) for task in self.data.tasks]},
             "dataset": self.data.description,
         }
         return CheckpointContent(tensors={"learner": self.workers.learners.state()}, documents=documents)

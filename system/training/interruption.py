@@ -3,6 +3,8 @@
 import signal
 from types import FrameType
 
+from system.errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,6 +27,15 @@ class Interruption:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def raise_if_asked(self) -> None:
+        """For work that has nothing to save.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self.signal_number:
+            raise Interrupted(self.signal_number)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:

@@ -7,41 +7,18 @@ from typing import TypeVar
 import torch
 
 from system import fault_points
-from system.algorithms.agent import TrajectoryAgent
-from system.algorithms.m3pc import M3PCLearner
 from system.algorithms.optimizer_state import AverageGradients, keep_gradients
 from system.config import RunConfig
-from system.data.statistics import DatasetStatistics
 from system.errors import CheckpointError
 from system.seeding import derive_seed
+from system.training.families import Agent, Foundation, build_agent, family_of
 from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
 Drawn = TypeVar("Drawn")
 
 
-def resolve_device(config: RunConfig) -> torch.device:
-    """The device to learn and plan on: as configured, or CUDA where there is one."""
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def build_agent(task: TaskSpec, config: RunConfig, statistics: DatasetStatistics | None = None) -> TrajectoryAgent:
-    """An agent with the run's initial weights, on the run's device.
-
-    Args:
-        task: dimensions.
-        config: sizes and seed.
-        statistics: of the training split; None if weights that carry them will be loaded.
-    """
-    agent = TrajectoryAgent(task, config)
-    if statistics is not None:
-        agent.set_statistics(statistics)
-    return agent.to(resolve_device(config))
-
-
-def load_agent(task: TaskSpec, config: RunConfig, state: Weights, source: str) -> TrajectoryAgent:
+def load_agent(task: TaskSpec, config: RunConfig, state: Weights, source: str) -> Agent:
     """An agent in evaluation mode with the weights of a learner's state.
 
     Args:
@@ -59,7 +36,7 @@ def load_agent(task: TaskSpec, config: RunConfig, state: Weights, source: str) -
     return agent.eval()
 
 
-def check_weights(agent: TrajectoryAgent, weights: Weights, source: str) -> None:
+def check_weights(agent: Agent, weights: Weights, source: str) -> None:
     """Compares names and shapes with an agent's own.
 
     Raises:
@@ -82,7 +59,7 @@ class LearnerWorker:
     Args:
         task: dimensions.
         config: the run's configuration.
-        statistics: of the training split.
+        foundation: of the training split.
         replay: where batches come from.
         average_gradients: the group's all-reduce.
         shard: (rank, number of learners).
@@ -92,7 +69,7 @@ class LearnerWorker:
         self,
         task: TaskSpec,
         config: RunConfig,
-        statistics: DatasetStatistics,
+        foundation: Foundation,
         replay: Replay,
         *,
         average_gradients: AverageGradients = keep_gradients,
@@ -102,8 +79,9 @@ class LearnerWorker:
         self.config = config
         self.replay = replay
         self.shard = shard
-        self.agent = build_agent(task, config, statistics)
-        self.learner = M3PCLearner(self.agent, config, average_gradients=average_gradients, shard=shard)
+        self.family = family_of(config)
+        self.agent = build_agent(task, config, foundation)
+        self.learner = self.family.learn(self.agent, config, average_gradients=average_gradients, shard=shard)
         if config.compile:
             self.agent.model.compile(dynamic=True)
 
@@ -128,7 +106,7 @@ class LearnerWorker:
                 bad = next(name for name, value in sums.items() if not _is_finite(value))
                 raise FloatingPointError(f"{bad} is not finite at {request.stage} update step {step}")
         if request.stage == "online":
-            self._raise_target_returns(request.visible_episodes)
+            self.family.refresh(self.agent, self.replay, request.visible_episodes)
         return {name: total / max(1, request.num_steps) for name, total in sums.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -145,11 +123,12 @@ class LearnerWorker:
 
     def _segments(self, request: UpdateRequest, step: int) -> SegmentBatch:
         seed = derive_seed(self.config.seed, "segments", request.stage, step)
-        return self.replay.sample_segments(self._request(request, self.config.trajectory.batch_size, seed))
+        size = self.family.segments_per_step(self.config)
+        return self.replay.sample_segments(self._request(request, size, seed))
 
     def _transitions(self, request: UpdateRequest, step: int) -> list[TransitionBatch]:
         batches = []
-        for index in range(self.config.critic.updates_per_step):
+        for index in range(self.family.transition_batches_per_step(self.config)):
             seed = derive_seed(self.config.seed, "transitions", request.stage, step, index)
             batches.append(
                 self.replay.sample_transitions(self._request(request, self.config.critic.batch_size, seed))
@@ -164,13 +143,6 @@ class LearnerWorker:
             visible_episodes=request.visible_episodes,
             shard=self.shard,
             weighting=self.config.online.segment_weighting if request.stage == "online" else "uniform",
-        )
-
-    def _raise_target_returns(self, visible_episodes: int | None) -> None:
-        """Asks for what the best online episodes reached, once they are better than the offline ones."""
-        table = torch.from_numpy(self.replay.target_returns(visible_episodes).copy())
-        self.agent.target_returns.copy_(
-            torch.maximum(self.agent.target_returns, table.to(self.agent.target_returns))
         )
 
 

@@ -5,43 +5,32 @@ from pathlib import Path
 
 from system.config import RunConfig
 from system.data.episode_log import EpisodeLog
-from system.data.episodes import EpisodeStore
 from system.data.replay import ReplayBuffer
-from system.data.statistics import DatasetStatistics
 from system.training.learner_worker import LearnerWorker
+from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts, RolloutWorker
-from system.types import TaskSpec
 
 
 class LocalWorkers:
     """Replay, learner and rollout worker in one process.
 
     Args:
-        task, config, statistics: what is trained on what.
-        offline: the training split.
+        data, config: what is trained on what.
         run_dir: the online log lies in `run_dir/replay`.
         epoch: incarnation of this run's workers (0 in deterministic mode).
     """
 
-    def __init__(
-        self,
-        task: TaskSpec,
-        config: RunConfig,
-        statistics: DatasetStatistics,
-        offline: EpisodeStore,
-        run_dir: Path,
-        epoch: int,
-    ) -> None:
+    def __init__(self, data: PreparedData, config: RunConfig, run_dir: Path, epoch: int) -> None:
         self.log = EpisodeLog.open(run_dir / "replay")
         self.replay = ReplayBuffer(
-            offline,
-            context_length=config.model.context_length,
-            max_episode_steps=task.max_episode_steps,
+            data.training,
+            context_length=config.context_length,
+            max_episode_steps=data.task.max_episode_steps,
             log=self.log,
         )
-        self._make_learner = lambda: LearnerWorker(task, config, statistics, self.replay)
+        self._make_learner = lambda: LearnerWorker(data.task, config, data.foundation, self.replay)
         self.learners = self._make_learner()
-        self._worker = RolloutWorker(0, epoch, task, config, self.replay)
+        self._worker = RolloutWorker(0, epoch, data.task, config, self.replay)
         self.rollouts = LocalRollouts(self._worker, config.online.episodes_per_round)
 
     def take_losses(self) -> dict[str, int]:

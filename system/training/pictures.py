@@ -1,5 +1,11 @@
 """The figures of a run, drawn at the end of each evaluation and handed to the tracker."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
+from system.algorithms.agent import TrajectoryAgent
+from system.algorithms.world_action_agent import WorldActionAgent
 from system.evaluation.figures import (
     draw_imagined_trajectory,
     draw_learning_curve,
@@ -7,12 +13,14 @@ from system.evaluation.figures import (
     draw_ratio_curves,
     draw_utilities,
 )
+from system.evaluation.imagined_frames import draw_imagined_frames, imagine_frames
 from system.evaluation.open_loop import open_loop_error
 from system.training.experiment import Experiment
 from system.training.protocols import Artifact
 
 NUM_STARTS = 256
 SHORTEST_HISTORY = 3
+NUM_DREAMS = 32
 
 
 def draw_pictures(run: Experiment, stage: str) -> None:
@@ -29,24 +37,55 @@ def draw_pictures(run: Experiment, stage: str) -> None:
         draw_learning_curve(progress.schedule, folder / "learning_curve.png")
     if progress.episode_returns:
         draw_utilities(progress.first_utilities, progress.episode_returns, folder / "utilities.png")
-    horizon = max(2, run.config.model.context_length - SHORTEST_HISTORY + 1)
+    agent = run.agent()
+    if isinstance(agent, TrajectoryAgent):
+        _draw_open_loop(run, agent, stage)
+    elif run.config.jowa.objective == "jowa":
+        _draw_imagined_frames(run, agent, stage)
+    for path in sorted(folder.glob("*.png")):
+        run.tracker.log_artifact(Artifact(path, "figures"))
+
+
+def _draw_open_loop(run: Experiment, agent: TrajectoryAgent, stage: str) -> None:
+    """Predicted states against recorded ones."""
+    folder, length = run.run_dir.figures, run.config.context_length
     error = open_loop_error(
-        run.agent(),
+        agent,
         run.data.validation,
         discount=run.config.discount,
-        horizon=min(horizon, run.config.model.context_length),
+        horizon=min(max(2, length - SHORTEST_HISTORY + 1), length),
         num_starts=NUM_STARTS,
         seed=run.config.seed,
     )
-    if error is not None:
-        draw_open_loop_error(error, folder / f"open_loop_error_{stage}.png")
-        draw_imagined_trajectory(error, folder / f"imagined_{stage}.png")
-        progress.open_loop[stage] = {
-            "states": error.states.tolist(),
-            "unchanged": error.unchanged.tolist(),
-            "rewards": error.rewards.tolist(),
-        }
-        for ahead, value in enumerate(error.states.tolist(), start=1):
-            run.tracker.log_metrics({f"open_loop/{stage}/state_rmse": value}, step=ahead)
-    for path in sorted(folder.glob("*.png")):
-        run.tracker.log_artifact(Artifact(path, "figures"))
+    if error is None:
+        return
+    draw_open_loop_error(error, folder / f"open_loop_error_{stage}.png")
+    draw_imagined_trajectory(error, folder / f"imagined_{stage}.png")
+    _note_open_loop(run, stage, {"states": error.states, "unchanged": error.unchanged, "rewards": error.rewards})
+
+
+def _draw_imagined_frames(run: Experiment, agent: WorldActionAgent, stage: str) -> None:
+    """Dreams beside the game."""
+    if run.data.frames is None:
+        return
+    imagined = imagine_frames(
+        agent,
+        run.data.validation,
+        run.data.frames,
+        horizon=run.config.context_length // 2,
+        num_starts=NUM_DREAMS,
+        seed=run.config.seed,
+    )
+    if imagined is None:
+        return
+    draw_imagined_frames(imagined, run.run_dir.figures / f"imagined_{stage}.png")
+    shares = {"tokens": imagined.tokens, "unchanged": imagined.unchanged, "moving": imagined.moving}
+    _note_open_loop(run, stage, {**shares, "rewards": imagined.rewards})
+
+
+def _note_open_loop(run: Experiment, stage: str, curves: Mapping[str, np.ndarray]) -> None:
+    """Into the summary and, by step ahead, to the tracker."""
+    run.progress.open_loop[stage] = {name: values.tolist() for name, values in curves.items()}
+    for name, values in curves.items():
+        for ahead, value in enumerate(values.tolist(), start=1):
+            run.tracker.log_metrics({f"open_loop/{stage}/{name}": value}, step=ahead)

@@ -1,18 +1,22 @@
 """From a configuration to the data a run works with."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from system.config import RunConfig
-from system.data.episodes import EpisodeStore
-from system.data.minari_source import load_dataset
-from system.data.split import split_episodes
-from system.data.statistics import DatasetStatistics, compute_statistics
+from system.data.episodes import EpisodeStore, concatenate
+from system.data.minari_source import LoadedDataset, load_datasets
+from system.data.split import split_by_game
+from system.data.statistics import compute_statistics
 from system.envs.registry import ENVIRONMENTS
 from system.errors import ConfigError
+from system.training.families import Foundation, resolve_device
+from system.training.protocols import Weights
+from system.training.tokens import encode_store, prepare_tokenizer, restore_tokenizer
 from system.types import TaskSpec
 
 
@@ -21,70 +25,133 @@ class PreparedData:
     """What is trained on, and what is held out.
 
     Attributes:
-        task: the environment, with the reference scores.
+        tasks: the environment, with the reference scores; several games where several datasets are merged.
         training, validation: the two parts of the dataset; validation may have no episodes.
-        statistics: of the training part.
+        foundation: what of the training part travels with the weights.
+        frames: what the tokens of the validation part were made from; None where there are no frames.
         num_dropped: episodes left out as unfit.
         description: id, digest, episodes, steps and returns of the whole dataset, for the summary.
     """
 
-    task: TaskSpec
+    tasks: tuple[TaskSpec, ...]
     training: EpisodeStore
     validation: EpisodeStore
-    statistics: DatasetStatistics
+    foundation: Foundation
     num_dropped: int
     description: dict[str, Any]
+    frames: EpisodeStore | None = None
+
+    @property
+    def task(self) -> TaskSpec:
+        """The first of the tasks; all have the same dimensions."""
+        return self.tasks[0]
 
 
 def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
-    """Loads, checks and splits the run's dataset.
+    """Loads, checks and splits the run's dataset, or several games' together.
 
     Args:
-        config: names it.
-        cache_folder: where its columns are kept for memory mapping.
+        config: names them.
+        cache_folder: where their columns are kept for memory mapping.
+
+    Returns:
+        Of frames the foundation is still empty: see `tokenize`.
 
     Raises:
-        DataError: the dataset is missing or unfit.
-        ConfigError: it has too few episodes for the configured split.
+        DataError: a dataset is missing or unfit, or they don't go together.
+        ConfigError: there are too few episodes for the configured split, or the algorithm is for other tasks.
     """
-    dataset = load_dataset(
+    datasets = load_datasets(
         config.dataset, environments=ENVIRONMENTS, discount=config.discount, cache_folder=cache_folder
     )
-    count = dataset.store.num_episodes
-    training, validation = split_episodes(count, config.dataset.validation_fraction, config.seed)
+    tasks = tuple(dataset.task for dataset in datasets)
+    _check_algorithm(config, tasks[0])
+    whole = datasets[0].store if len(datasets) == 1 else concatenate([dataset.store for dataset in datasets])
+    training, validation = split_by_game(whole.game, config.dataset.validation_fraction, config.seed)
     if len(training) == 0:
-        raise ConfigError(f"dataset.validation_fraction: leaves none of {count} episodes to train on")
-    store = dataset.store.select(training)
-    returns = dataset.store.episode_returns
-    mean = float(np.mean(returns))
+        raise ConfigError(
+            f"dataset.validation_fraction: leaves none of {whole.num_episodes} episodes to train on"
+        )
+    store = whole.select(training)
+    frames = tasks[0].frame_shape is not None
     return PreparedData(
-        task=dataset.task,
+        tasks=tasks,
         training=store,
-        validation=dataset.store.select(validation),
-        statistics=compute_statistics(store, dataset.task.max_episode_steps),
-        num_dropped=len(dataset.dropped),
-        description={
-            "id": dataset.id,
-            "digest": dataset.digest,
-            "episodes": count,
-            "steps": dataset.store.num_steps,
-            "return_mean": mean,
-            "return_max": float(np.max(returns)),
-            "normalized_return_mean": dataset.task.normalized(mean),
-            "reference_min": dataset.task.reference_min,
-            "reference_max": dataset.task.reference_max,
-        },
+        validation=whole.select(validation),
+        foundation={} if frames else compute_statistics(store, tasks[0].max_episode_steps),
+        num_dropped=sum(len(dataset.dropped) for dataset in datasets),
+        description=_describe(datasets, whole),
     )
 
 
-def check_shards(config: RunConfig) -> None:
-    """Refuses batch sizes that the learners cannot share equally.
+def tokenize(
+    data: PreparedData,
+    config: RunConfig,
+    cache_folder: Path,
+    *,
+    weights: Weights | None,
+    progress: Callable[[int, int], None],
+    stop_if_asked: Callable[[], None],
+) -> PreparedData:
+    """The same data with tokens in place of frames; data without frames as they are.
+
+    Args:
+        data: as `prepare_data` gave it.
+        config: the tokenizer's settings.
+        cache_folder: where tokenizer and tokens are kept.
+        weights: of the tokenizer that a checkpoint's model knows; None trains one.
+        progress, stop_if_asked: as in `prepare_tokenizer`.
 
     Raises:
-        ConfigError: naming the key.
+        CheckpointError: the weights are not of a tokenizer with these settings.
     """
-    learners = max(1, config.learners)
-    sizes = {"trajectory.batch_size": config.trajectory.batch_size, "critic.batch_size": config.critic.batch_size}
-    for key, size in sizes.items():
-        if size % learners:
-            raise ConfigError(f"{key}: {size} can't be shared equally by {learners} learners")
+    shape = data.task.frame_shape
+    if shape is None:
+        return data
+    if weights is None:
+        tokenizer = prepare_tokenizer(
+            data.training,
+            config,
+            cache_folder,
+            progress,
+            device=resolve_device(config),
+            stop_if_asked=stop_if_asked,
+        )
+    else:
+        tokenizer = restore_tokenizer(weights, config, shape).to(resolve_device(config))
+    return replace(
+        data,
+        training=encode_store(tokenizer, data.training, cache_folder),
+        validation=encode_store(tokenizer, data.validation, cache_folder),
+        frames=data.validation,
+        foundation={name: value.cpu() for name, value in tokenizer.state_dict().items()},
+    )
+
+
+def _check_algorithm(config: RunConfig, task: TaskSpec) -> None:
+    needed = "jowa" if task.frame_shape is not None else "m3pc"
+    if config.algorithm != needed:
+        raise ConfigError(
+            f"algorithm: {config.algorithm} can't learn {task.environment_id} of {config.dataset.id}; {needed} can"
+        )
+
+
+def _describe(datasets: Sequence[LoadedDataset], whole: EpisodeStore) -> dict[str, Any]:
+    """What the summary says of the data; of several games the scores are averaged, and references unknown."""
+    returns = whole.episode_returns
+    means = [float(np.mean(dataset.store.episode_returns)) for dataset in datasets]
+    scores = [dataset.task.normalized(mean) for dataset, mean in zip(datasets, means, strict=True)]
+    known = [score for score in scores if score is not None]
+    task = datasets[0].task
+    alone = len(datasets) == 1
+    return {
+        "id": " + ".join(dataset.id for dataset in datasets),
+        "digest": "+".join(dataset.digest for dataset in datasets),
+        "episodes": whole.num_episodes,
+        "steps": whole.num_steps,
+        "return_mean": float(np.mean(returns)),
+        "return_max": float(np.max(returns)),
+        "normalized_return_mean": float(np.mean(known)) if len(known) == len(scores) else None,
+        "reference_min": task.reference_min if alone else None,
+        "reference_max": task.reference_max if alone else None,
+    }

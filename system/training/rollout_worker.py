@@ -10,13 +10,14 @@ from system.envs.vector import EnvironmentBatch
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import Play, play_episodes
 from system.seeding import derive_seed, torch_generator
-from system.training.learner_worker import build_agent, resolve_device
+from system.training.exploration import MixedExploration
+from system.training.families import build_agent
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.types import Episode, EpisodeKey, TaskSpec
 
 
 class RolloutWorker:
-    """Explores with utility-proportional sampling; everything it does follows from its requests.
+    """Explores with the planner; everything it does follows from its requests.
 
     Args:
         index: of the worker.
@@ -33,7 +34,12 @@ class RolloutWorker:
         self.config = config
         self.replay = replay
         self.agent = build_agent(task, config).eval()
-        self.environments = EnvironmentBatch(task.environment_id, config.online.environments_per_worker)
+        self.environments = EnvironmentBatch(
+            task.environment_id,
+            config.online.environments_per_worker,
+            max_episode_steps=config.online.max_episode_steps,
+            noop_max=config.evaluation.noop_max if task.frame_shape is not None else 0,
+        )
         self.version = -1
 
     def set_weights(self, weights: Weights, version: int) -> None:
@@ -51,14 +57,17 @@ class RolloutWorker:
         planner = replace(
             self.config.planner, select="sample", target_return_ratio=exploration.target_return_ratio
         )
+        drawing = round(self.config.online.drawn_share * self.environments.num_environments)
+        policy = make_policy(exploration.policy, self.agent, self.config, planner)
         play = play_episodes(
-            make_policy(exploration.policy, self.agent, self.config, planner),
+            MixedExploration(policy, drawing, self.config.planner.select),
             self.environments,
             [derive_seed(seed, "exploration", self.index, sequence) for sequence in sequences],
-            history_length=self.config.model.context_length,
+            history_length=self.config.context_length,
             generator=torch_generator(
-                seed, "candidates", self.index, request.first_sequence, device=resolve_device(self.config)
+                seed, "candidates", self.index, request.first_sequence, device=self.agent.device
             ),
+            perceive=self.agent.perceive,
         )
         episodes = [self._sign(played.episode, sequences[played.position]) for played in play.episodes]
         self.replay.add_episodes(episodes)

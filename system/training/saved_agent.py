@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import RunConfig
 from system.config_io import config_from_dict
 from system.errors import CheckpointError, ConfigError
 from system.training.checkpoint import CheckpointContent, find_checkpoint, load_checkpoint
+from system.training.families import Agent
 from system.training.learner_worker import load_agent
 from system.types import TaskSpec
+
+SIZES = ("algorithm", "model", "critic", "world", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,14 @@ class SavedAgent:
     Attributes:
         path: of the checkpoint.
         config: of its run, overrides taken in.
-        task: its environment.
+        tasks: its environment; several games where it was trained on several.
         agent: in evaluation mode.
     """
 
     path: Path
     config: RunConfig
-    task: TaskSpec
-    agent: TrajectoryAgent
+    tasks: tuple[TaskSpec, ...]
+    agent: Agent
 
 
 def open_agent(path: Path, overrides: Sequence[str] = ()) -> SavedAgent:
@@ -45,13 +48,10 @@ def open_agent(path: Path, overrides: Sequence[str] = ()) -> SavedAgent:
     content = load_run_checkpoint(found)
     saved = config_from_dict(RunConfig, content.documents["config"])
     config = config_from_dict(RunConfig, content.documents["config"], overrides)
-    if (config.model, config.critic) != (saved.model, saved.critic):
+    if any(getattr(config, part) != getattr(saved, part) for part in SIZES):
         raise ConfigError("model: the sizes of a checkpoint can't be overridden")
-    try:
-        task = TaskSpec(**content.documents["task"])
-    except TypeError as error:
-        raise CheckpointError(f"{found / 'task.json'}: does not describe a task ({error})") from None
-    return SavedAgent(found, config, task, load_agent(task, config, content.tensors["learner"], str(found)))
+    tasks = _tasks(found, content)
+    return SavedAgent(found, config, tasks, load_agent(tasks[0], config, content.tensors["learner"], str(found)))
 
 
 def load_run_checkpoint(path: Path) -> CheckpointContent:
@@ -63,7 +63,25 @@ def load_run_checkpoint(path: Path) -> CheckpointContent:
     content = load_checkpoint(path)
     if "learner" not in content.tensors:
         raise CheckpointError(f"{path}: has no learner.safetensors")
-    for name in ("config", "task"):
+    for name in ("config", "tasks"):
         if name not in content.documents:
             raise CheckpointError(f"{path}: has no {name}.json")
     return content
+
+
+def _tasks(path: Path, content: CheckpointContent) -> tuple[TaskSpec, ...]:
+    try:
+        tasks = tuple(_task(values) for values in content.documents["tasks"]["tasks"])
+        if not tasks:
+            raise TypeError("there is none")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path / 'tasks.json'}: does not describe tasks ({error})") from None
+    return tasks
+
+
+def _task(values: dict[str, Any]) -> TaskSpec:
+    """JSON has lists where a task has tuples."""
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return TaskSpec(**arguments)

@@ -80,6 +80,7 @@ def test_no_cluster_at_the_address(
     address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # the tests' own session goes on
     before = signal.getsignal(signal.SIGTERM)
     refusal = rf"^no Ray cluster at {address}: [^\n]+$"
     with pytest.raises(ClusterLost, match=refusal), cluster_session(address, num_cpus=1):

@@ -95,7 +95,7 @@ def test_a_worker_that_cannot_be_built_is_not_replaced_for_ever(tmp_path: Path) 
     data = tiny_data(config, tmp_path)
     task = replace(data.task, environment_id="Nowhere-v1")
     replay = ReplayBuffer(data.training, context_length=4, max_episode_steps=10)
-    group = RolloutGroup(task, config, replay, 0)
+    group = RolloutGroup((task,), config, replay, 0)
     with pytest.raises(SystemFailure, match=r"could not start: .*Nowhere-v1"):
         group.wait_until_started()
     group.close()

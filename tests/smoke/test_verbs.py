@@ -144,10 +144,10 @@ def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path)
 def test_report_pairs_runs_by_seed(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = finished / "tiny.yaml"
     assert main(["run", str(config), "--run-dir", str(finished / "second"), "--seed", "1", "--quiet"]) == 0
-    output = tmp_path / "report.md"
+    output = tmp_path / "report"
     words = ["report", str(finished / "run"), str(finished / "second"), "--output", str(output)]
     assert main(words) == 0
-    text = output.read_text()
+    text = (output / "report.md").read_text()
     assert "2 training seeds (0, 1) × 2 episodes" in text
     assert "forward_mpc_q online − forward_mpc_q offline" in text
     assert main(["report", str(tmp_path)]) == 2

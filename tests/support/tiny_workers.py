@@ -31,14 +31,12 @@ def tiny_data(config: RunConfig, folder: Path) -> PreparedData:
 
 def ray_workers(config: RunConfig, folder: Path, run_dir: Path) -> RayWorkers:
     """Over the test session's Ray."""
-    data = tiny_data(config, folder)
-    return RayWorkers(data.task, config, data.statistics, data.training, run_dir, 0)
+    return RayWorkers(tiny_data(config, folder), config, run_dir, 0)
 
 
 def local_workers(config: RunConfig, folder: Path, run_dir: Path) -> LocalWorkers:
     """In this process."""
-    data = tiny_data(config, folder)
-    return LocalWorkers(data.task, config, data.statistics, data.training, run_dir, 0)
+    return LocalWorkers(tiny_data(config, folder), config, run_dir, 0)
 
 
 def collect_rounds(rollouts: Rollouts, count: int) -> list[RolloutResult]:

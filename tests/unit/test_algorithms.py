@@ -125,6 +125,23 @@ def test_a_restored_learner_goes_on_bit_for_bit(store: EpisodeStore) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+def test_the_running_average_of_the_weights_acts(store: EpisodeStore) -> None:
+    learner = make_learner(store)
+    decay = CONFIG.trajectory.weight_average
+    name = next(each for each in learner.weights() if each.startswith("model.") and each.endswith("weight"))
+    expected = learner.weights()[name]
+    for step in range(3):
+        update(learner, store, step)
+        kept = min(decay, (step + 1) / (step + 10))
+        newest = learner.agent.state_dict()[name]
+        expected = kept * expected + (1.0 - kept) * newest
+        assert torch.allclose(learner.weights()[name], expected, atol=1e-7)
+    assert not torch.equal(learner.weights()[name], newest)
+    state = learner.state()
+    assert torch.equal(state[f"agent.{name}"], learner.weights()[name]), "a checkpoint acts like the run"
+    assert torch.equal(state[f"newest.{name.removeprefix('model.')}"], newest)
+
+
 def test_alpha_rises_while_the_entropy_is_under_its_bound(store: EpisodeStore) -> None:
     learner = make_learner(store)
     before = learner.log_alpha.item()

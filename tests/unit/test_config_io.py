@@ -25,6 +25,7 @@ from system.config_io import (
 from system.errors import ConfigError
 
 KINDS = ("medium", "medium-replay")
+FRAMES = ("algorithm=jowa", "planner.name=beam_search", "planner.select=argmax", "evaluation.policies=[beam]")
 
 
 def build(*overrides: str) -> RunConfig:
@@ -133,6 +134,15 @@ def test_a_wrong_choice_names_the_nearest() -> None:
     ("overrides", "key"),
     [
         (["model.width=30"], "model.width"),
+        ([*FRAMES, "world.width=30"], "world.width"),
+        ([*FRAMES, "planner.horizon=8"], "planner.horizon"),
+        ([*FRAMES, "planner.select=expectation"], "planner.select"),
+        ([*FRAMES, "planner.name=forward_mpc"], "planner.name"),
+        ([*FRAMES, "world.value_low=30"], "world.value_low"),
+        ([*FRAMES, "learners=3"], "jowa.batch_size"),
+        ([*FRAMES, "evaluation.policies=[iql]"], "evaluation.policies"),
+        (["planner.name=beam_search"], "planner.name"),
+        (["dataset.also=[a/b-v0]"], "dataset.also"),
         (["planner.horizon=9"], "planner.horizon"),
         (["learners=3", "critic.batch_size=255"], "trajectory.batch_size"),
         (["learners=3", "trajectory.batch_size=63"], "critic.batch_size"),
@@ -176,7 +186,7 @@ def test_presets_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path
 def test_dict_and_flat_view_hold_every_value() -> None:
     flat = flatten(to_dict(RunConfig()))
     assert flat["planner.horizon"] == 4
-    assert flat["evaluation.policies"] == list(POLICIES)
+    assert flat["evaluation.policies"] == list(POLICIES["m3pc"])
     assert len(flat) == sum(
         len(dataclasses.fields(value)) if dataclasses.is_dataclass(value) else 1
         for value in (getattr(RunConfig(), field.name) for field in dataclasses.fields(RunConfig))

@@ -40,7 +40,7 @@ def test_store_returns_the_episodes_it_was_built_from(store: EpisodeStore) -> No
         )
     assert store.num_episodes == 5
     assert store.num_steps == 19
-    assert (store.observation_dim, store.action_dim) == (3, 2)
+    assert (store.observation_shape, store.action_shape) == ((3,), (2,))
     np.testing.assert_allclose(store.episode_returns, [e.episode_return for e in make_episodes()], rtol=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_select_keeps_order_and_content(store: EpisodeStore) -> None:
 
 def test_an_empty_selection_is_an_empty_store(store: EpisodeStore, tmp_path: Path) -> None:
     empty = store.select([])
-    assert (empty.num_episodes, empty.num_steps, empty.observation_dim) == (0, 0, 3)
+    assert (empty.num_episodes, empty.num_steps, empty.observation_shape) == (0, 0, (3,))
     assert empty.episode_returns.shape == (0,)
     nothing = gather_segments(empty, np.zeros(0, np.int64), np.zeros(0, np.int64), 4)
     assert nothing.observations.shape == (0, 4, 3)
@@ -116,7 +116,7 @@ def test_a_failed_save_leaves_no_debris(
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", fail)
     with pytest.raises(OSError, match="disk full"):
         store.save(tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
@@ -136,7 +136,7 @@ def test_a_changed_or_missing_column_is_refused(store: EpisodeStore, tmp_path: P
         EpisodeStore.open(tmp_path / "store")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 99}', '{"format": 1, "discount": "x", "sha256": {}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 99}', '{"format": 2, "discount": "x", "sha256": {}}'])
 def test_a_broken_manifest_is_refused(store: EpisodeStore, tmp_path: Path, content: str) -> None:
     store.save(tmp_path / "store")
     (tmp_path / "store" / "manifest.json").write_text(content)

@@ -46,11 +46,11 @@ def make_worker(
     replay = ReplayBuffer(data.training, context_length=config.model.context_length, max_episode_steps=MAX_STEPS)
     replay.add_episodes([replace(data.training.episode(index), key=EpisodeKey(0, 0, index)) for index in range(3)])
     if group is None:
-        return LearnerWorker(data.task, config, data.statistics, replay)
+        return LearnerWorker(data.task, config, data.foundation, replay)
     return LearnerWorker(
         data.task,
         config,
-        data.statistics,
+        data.foundation,
         replay,
         average_gradients=lambda parameters: group.average(rank, parameters),
         shard=(rank, WORLD),

@@ -1,0 +1,202 @@
+"""JOWA: joint training of a world model and a value function on one backbone.
+
+With hidden outputs of the world-action model, r = sign of the reward, all sums divided by B·T:
+
+    world    CE of next frame tokens (divided by B·(T·K − 1)) + CE(r) + CE(end)
+    TD       −Σ_z (T Z⁻)(s_t, a_t)_z · log Z(s_t, a_t)_z           over steps with a target
+    CQL      log Σ_a exp Q(s_t, a) − Q(s_t, a_t)                   over the same steps
+
+The first `jowa.world_share` of the offline updates minimise the world losses alone, all others
+β·world + TD + α·CQL. The baselines share data, backbone and budget: `conservative_q` is TD + α·CQL from the
+first update on; `clone` is the cross-entropy of the data's actions.
+
+Deviations from the paper and its public code, with the reason:
+
+- gradients are averaged over learners; the public trainer steps past its all-reduce and trains replicas apart;
+- dropout is off in evaluation, in imagination and in everything that targets are computed from; the public Q
+  heads keep it on for ever;
+- log Σ exp of CQL runs over the game's valid actions; the public code pushes down buttons that nobody can press;
+- the best next action is chosen by the online head and valued by the target head (double Q-learning); the
+  target alone does both in the paper, and overestimates;
+- CQL applies where there is a TD target; at a window's last step, which only terminal ones have, nothing would
+  hold its push in place;
+- divisors count padding, so that learners' averages are exact; the weight of a short window falls with it;
+- values begin at a return of 0, not in the middle of the support; a bias fades by γ per target copy only;
+- returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
+  reward back by so many steps per copy; 1 is the paper's;
+- the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
+  meaning under the world model;
+- predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;
+- pretraining uses no synthetic data, which made every figure of the paper's ablation worse.
+
+Source: JOWA sections 4.1 and 4.3, eqs. 8–10; facts of its public code as read.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from system.algorithms.jowa_losses import Losses, TokenWindows, backups, clone_loss, value_losses, world_losses
+from system.algorithms.optimizer_state import (
+    AverageGradients,
+    decayed_groups,
+    flatten_optimizer,
+    keep_gradients,
+    restore_optimizer,
+)
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.config import RunConfig, WorldActionTrainingConfig
+from system.seeding import derive_seed
+from system.types import SegmentBatch, TransitionBatch
+
+
+def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int) -> float:
+    """Linear warm-up, then constant, offline; a constant of its own online."""
+    if stage == "online":
+        return config.online_learning_rate
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+
+
+class WorldActionLearner:
+    """Owns an agent and its optimiser; `update` is one gradient step.
+
+    Args:
+        agent: trained in place; its tokenizer is left as it is.
+        config: the run's configuration.
+        average_gradients: the learner group's all-reduce; identity for a lone learner.
+        shard: (rank, number of learners): which share of a whole batch this learner is given.
+    """
+
+    def __init__(
+        self,
+        agent: WorldActionAgent,
+        config: RunConfig,
+        *,
+        average_gradients: AverageGradients = keep_gradients,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.agent = agent
+        self.config = config
+        self.average_gradients = average_gradients
+        self.shard = shard
+        self.device = agent.model.positions.device
+        training = config.jowa
+        self.optimizer = torch.optim.AdamW(
+            decayed_groups(agent.model, training.weight_decay), lr=training.learning_rate, fused=True
+        )
+        self.world_steps = round(training.world_share * config.pretrain.update_steps)
+        use_bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and self.device.type == "cuda"
+        )
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+
+    def update(
+        self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
+    ) -> dict[str, torch.Tensor]:
+        """One gradient step.
+
+        Args:
+            segments: this learner's share of the batch.
+            transitions: not used by this family.
+            stage: `offline` or `online`.
+            step: update step within the stage: decides on losses, learning rate and copies of the target.
+
+        Returns:
+            Scalars by name, without gradient.
+        """
+        windows = TokenWindows.of(segments, self.device)
+        self._move_target(stage, step)
+        with self._dropout_stream(stage, step), self.autocast:
+            loss, metrics = self._loss(windows, self._learns_world_alone(stage, step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.config.jowa, stage, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.agent.model.parameters())
+        self.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.jowa.gradient_clip)
+        self.optimizer.step()
+        return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights and moments, flat and named."""
+        return {
+            **{f"agent.{name}": value.detach().clone() for name, value in self.agent.state_dict().items()},
+            **flatten_optimizer(self.optimizer, "world_action_optimizer"),
+        }
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restores what `state` gave."""
+        weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
+        self.agent.load_state_dict(weights)
+        restore_optimizer(self.optimizer, "world_action_optimizer", state)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What acting needs."""
+        return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+
+    def _loss(self, windows: TokenWindows, world_alone: bool) -> tuple[torch.Tensor, Losses]:
+        training, model = self.config.jowa, self.agent.model
+        hidden = model(windows.tokens, windows.actions, windows.game)
+        features = hidden[:, :, model.tokens_per_frame - 1]
+        if training.objective == "clone":
+            loss = clone_loss(self.agent, features, windows)
+            return loss, {"clone/loss": loss}
+        terms, metrics = [], {}
+        if training.objective == "jowa":
+            world = world_losses(model, hidden, windows)
+            metrics.update({f"world/{name}_loss": value for name, value in world.items()})
+            weight = 1.0 if world_alone else training.world_weight
+            terms.append(weight * (world["token"] + world["reward"] + world["end"]))
+        if not world_alone:
+            plan = backups(windows, self.config.discount, training.bootstrap_steps)
+            value = value_losses(self.agent, features, self._target_features(features, windows), windows, plan)
+            metrics.update(
+                {
+                    "value/td_loss": value["td"],
+                    "value/conservative_loss": value["conservative"],
+                    "value/q_mean": value["q_mean"],
+                }
+            )
+            terms += [value["td"], training.conservative_weight * value["conservative"]]
+        return torch.stack(terms).sum(), metrics
+
+    @torch.no_grad()
+    def _target_features(
+        self, features: Float[torch.Tensor, "B T D"], windows: TokenWindows
+    ) -> Float[torch.Tensor, "B T D"]:
+        """The features without dropout; where there is none, those at hand."""
+        if self.config.world.dropout == 0.0:
+            return features.detach()
+        model = self.agent.model
+        was_training = model.training
+        hidden = model.eval()(windows.tokens, windows.actions, windows.game)
+        model.train(was_training)
+        return hidden[:, :, model.tokens_per_frame - 1]
+
+    def _learns_world_alone(self, stage: str, step: int) -> bool:
+        return self.config.jowa.objective == "jowa" and stage == "offline" and step < self.world_steps
+
+    def _move_target(self, stage: str, step: int) -> None:
+        """A hard copy of the Q head every `target_update_steps` updates that use it."""
+        if stage == "offline" and self.config.jowa.objective == "jowa":
+            step -= self.world_steps
+        if step >= 0 and step % self.config.jowa.target_update_steps == 0:
+            self.agent.target_head.load_state_dict(self.agent.model.q_head.state_dict())
+
+    def _dropout_stream(self, stage: str, step: int) -> AbstractContextManager[None]:
+        """Dropout from a stream of this update's and shard's own, leaving the global generator as it is."""
+        if self.config.world.dropout == 0.0:
+            return nullcontext()
+        return _seeded(derive_seed(self.config.seed, "dropout", stage, step, self.shard[0]), self.device)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators at `seed` within, and as they were behind."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,195 @@
+"""Windows of tokens, and every term of the world-action model's losses on them.
+
+Each term is a sum over the steps that count, divided by B·T (of next tokens by B·(T·K − 1)): padding counts in
+the divisor, so that the average over learners with equal shares of a batch is the whole batch's.
+
+Source: JOWA eqs. 8 and 9.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch.nn import functional
+
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.models.categorical_value import expected_value, project_distribution
+from system.models.world_action import WorldActionModel, left_aligned
+from system.types import SegmentBatch
+
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """B windows of T steps, aligned on the left, as the world-action model reads them.
+
+    Attributes:
+        tokens, actions: zeros where not `valid`.
+        reward_signs: −1, 0 or 1.
+        terminated: the step reached a terminal state.
+        valid: True, then False, along each window.
+        game: of each window.
+    """
+
+    tokens: Int[torch.Tensor, "B T K"]
+    actions: Int[torch.Tensor, "B T"]
+    reward_signs: Float[torch.Tensor, "B T"]
+    terminated: Bool[torch.Tensor, "B T"]
+    valid: Bool[torch.Tensor, "B T"]
+    game: Int[torch.Tensor, "B"]
+
+    @classmethod
+    def of(cls, segments: SegmentBatch, device: torch.device) -> "TokenWindows":
+        """Windows on a device, from segments padded on the left."""
+        valid = torch.tensor(segments.valid, device=device)
+
+        def aligned(array: np.ndarray) -> torch.Tensor:
+            return left_aligned(torch.tensor(array, device=device), valid)
+
+        return cls(
+            tokens=aligned(segments.observations).long(),
+            actions=aligned(segments.actions).long(),
+            reward_signs=aligned(segments.rewards).sign(),
+            terminated=aligned(segments.terminated),
+            valid=aligned(segments.valid),
+            game=torch.tensor(segments.game, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class Backups:
+    """How the return of each step is made up from what follows it.
+
+    Attributes:
+        rewards: Σ_{k<n} γᵏ r_{t+k}.
+        discounts: γⁿ of the state bootstrapped from; 0 where the sum reaches a terminal state.
+        states: index t + n of that state, in the same window.
+        known: the window says enough: it is not cut right behind the step.
+    """
+
+    rewards: Float[torch.Tensor, "B T"]
+    discounts: Float[torch.Tensor, "B T"]
+    states: Int[torch.Tensor, "B T"]
+    known: Bool[torch.Tensor, "B T"]
+
+
+def backups(windows: TokenWindows, discount: float, num_steps: int) -> Backups:
+    """n-step backups, shorter at a window's end; a cut window is bootstrapped from, a terminal state is not.
+
+    Args:
+        windows: B windows of T steps.
+        discount: γ.
+        num_steps: n ≥ 1.
+    """
+    length = windows.valid.shape[1]
+    steps = torch.arange(length, device=windows.valid.device)
+    num_valid = windows.valid.sum(dim=1, keepdim=True)
+    is_terminal = (windows.terminated & windows.valid).any(dim=1, keepdim=True)
+    reached = torch.minimum(steps + num_steps, num_valid - 1 + is_terminal.long())
+    rewards = torch.zeros_like(windows.reward_signs)
+    for ahead in range(min(num_steps, length)):
+        later = functional.pad(windows.reward_signs[:, ahead:], (0, ahead))
+        rewards = rewards + discount**ahead * later * (steps + ahead < reached)
+    powers = discount ** (reached - steps).to(rewards.dtype)
+    return Backups(
+        rewards=rewards,
+        discounts=powers * (reached < num_valid),
+        states=reached.clamp(0, length - 1),
+        known=windows.valid & (reached > steps),
+    )
+
+
+def world_losses(
+    model: WorldActionModel, hidden: Float[torch.Tensor, "B T K1 D"], windows: TokenWindows
+) -> Losses:
+    """Cross-entropies of next frame tokens, reward signs and ends (eq. 8), without padding, divided as if full.
+
+    Args:
+        model: whose heads predict.
+        hidden: its outputs.
+        windows: what it read.
+    """
+    _, length, per_frame = windows.tokens.shape
+    places = torch.arange(length * (per_frame + 1), device=hidden.device).unflatten(0, (length, -1))
+    predictors = places[:, :per_frame].flatten()[1:] - 1
+    logits = model.next_token_logits(hidden.flatten(1, 2)[:, predictors])
+    valid_tokens = windows.valid.repeat_interleave(per_frame, dim=1)[:, 1:]
+    token_errors = functional.cross_entropy(
+        logits.flatten(0, 1), windows.tokens.flatten(1)[:, 1:].flatten(), reduction="none"
+    )
+    at_actions = hidden[:, :, per_frame]
+    reward_errors = functional.cross_entropy(
+        model.reward_logits(at_actions).flatten(0, 1), windows.reward_signs.long().flatten() + 1, reduction="none"
+    )
+    end_errors = functional.cross_entropy(
+        model.end_logits(at_actions).flatten(0, 1), windows.terminated.long().flatten(), reduction="none"
+    )
+    valid_steps = windows.valid.flatten()
+    return {
+        "token": (token_errors * valid_tokens.flatten()).mean(),
+        "reward": (reward_errors * valid_steps).mean(),
+        "end": (end_errors * valid_steps).mean(),
+    }
+
+
+def value_losses(
+    agent: WorldActionAgent,
+    features: Float[torch.Tensor, "B T D"],
+    target_features: Float[torch.Tensor, "B T D"],
+    windows: TokenWindows,
+    plan: Backups,
+) -> Losses:
+    """Distributional TD error and CQL's penalty (eq. 9), and the mean Q of the data's actions.
+
+    Args:
+        agent: whose heads value actions.
+        features: outputs at every frame's last token.
+        target_features: the same without dropout and gradient.
+        windows: B windows of T steps.
+        plan: their backups.
+    """
+    support = agent.model.q_head.support
+    valid_actions = agent.valid_actions[windows.game][:, None]
+    target = _target_distribution(agent, target_features, valid_actions, plan)
+    log_probabilities = agent.model.q_head(features)
+    taken = windows.actions[..., None]
+    chosen = log_probabilities.take_along_dim(taken[..., None], dim=2)[:, :, 0]
+    td_errors = -(target * chosen).sum(dim=-1)
+    q_values = expected_value(log_probabilities, support)
+    q_taken = q_values.take_along_dim(taken, dim=2)[..., 0]
+    gaps = q_values.masked_fill(~valid_actions, float("-inf")).logsumexp(dim=-1) - q_taken
+    known = plan.known.float()
+    return {
+        "td": (td_errors * known).mean(),
+        "conservative": (gaps * known).mean(),
+        "q_mean": (q_taken.detach() * known).sum() / known.sum().clamp_min(1.0),
+    }
+
+
+def clone_loss(
+    agent: WorldActionAgent, features: Float[torch.Tensor, "B T D"], windows: TokenWindows
+) -> Float[torch.Tensor, ""]:
+    """Cross-entropy of the data's actions among those that the game knows."""
+    valid_actions = agent.valid_actions[windows.game][:, None]
+    logits = agent.model.clone_logits(features).masked_fill(~valid_actions, float("-inf"))
+    # Padding has action 0, which a game may not know: its infinite error must be left out, not multiplied by 0.
+    actions = windows.actions.masked_fill(~windows.valid, -1)
+    errors = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="sum", ignore_index=-1)
+    return errors / actions.numel()
+
+
+@torch.no_grad()
+def _target_distribution(
+    agent: WorldActionAgent,
+    features: Float[torch.Tensor, "B T D"],
+    valid_actions: Bool[torch.Tensor, "B 1 A"],
+    plan: Backups,
+) -> Float[torch.Tensor, "B T Z"]:
+    """Distribution of each step's backed-up return; anything where it is not known."""
+    q_values = agent.model.q_values(features).masked_fill(~valid_actions, float("-inf"))
+    best = q_values.argmax(dim=-1)[..., None, None]
+    valued = agent.target_head(features).take_along_dim(best, dim=2)[:, :, 0].exp()
+    later = valued.take_along_dim(plan.states[..., None], dim=1)
+    return project_distribution(later, plan.rewards, plan.discounts, agent.model.q_head.support)

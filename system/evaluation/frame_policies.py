@@ -1,0 +1,114 @@
+"""Every way of acting on frames with the world-action model that is compared, by name.
+
+| name | acts with |
+|---|---|
+| random | uniform valid actions |
+| q_greedy | the largest Q, without looking ahead |
+| beam | beam search through imagined frames |
+| clone | the action that the data's players would most likely take; of agents trained to imitate |
+
+Exploring (`select: sample`), `q_greedy` and `beam` draw first actions in proportion to their utility.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.config import PlannerConfig, RunConfig
+from system.errors import ConfigError
+from system.evaluation.acting import Decision, Policy
+from system.evaluation.history import History
+from system.models.world_action_imagination import WorldActionImagination
+from system.planning.beam_search import beam_search
+from system.types import TokenContext
+
+
+class RandomButtons:
+    """Uniform over the actions that the game knows.
+
+    Args:
+        valid_actions: their numbers.
+    """
+
+    def __init__(self, valid_actions: tuple[int, ...]) -> None:
+        self.valid_actions = np.asarray(valid_actions, dtype=np.int64)
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Ignores the history."""
+        chosen = torch.randint(len(self.valid_actions), (len(rows),), generator=generator, device=generator.device)
+        return Decision(self.valid_actions[chosen.cpu().numpy()])
+
+
+class BeamSearchPolicy:
+    """Plans with the agent's own world model and values.
+
+    Args:
+        agent: in evaluation mode.
+        discount: γ that its values were trained with.
+        planner: how to plan; horizon 0 acts on Q alone. What the horizon takes of the model's frames, the
+            history cannot have. An expectation of actions does not exist, the best one is taken for it.
+
+    Raises:
+        ConfigError: the horizon leaves no frame of the model's for the present one.
+    """
+
+    def __init__(self, agent: WorldActionAgent, discount: float, planner: PlannerConfig) -> None:
+        self.length = agent.model.context_length - planner.horizon
+        if self.length < 1:
+            raise ConfigError(
+                f"planner.horizon: {planner.horizon} must be less than world.context_length, "
+                f"{agent.model.context_length}"
+            )
+        self.agent = agent
+        self.imagination = WorldActionImagination(agent.model, discount)
+        self.planner = replace(planner, select="argmax") if planner.select == "expectation" else planner
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Plans once for all the environments in `rows`."""
+        context = _context(self.agent, history, rows, self.length)
+        plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
+        return Decision(plan.action.cpu().numpy(), plan)
+
+
+class ClonePolicy:
+    """The likeliest valid action of the imitating output.
+
+    Args:
+        agent: trained with `jowa.objective: clone`.
+    """
+
+    def __init__(self, agent: WorldActionAgent) -> None:
+        if agent.model.clone_output is None:
+            raise ConfigError("evaluation.policies: 'clone' needs an agent trained with jowa.objective: clone")
+        self.agent = agent
+        self.imagination = WorldActionImagination(agent.model, discount=1.0)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        context = _context(self.agent, history, rows, self.agent.model.context_length)
+        carry, _ = self.imagination.begin(context)
+        logits = self.agent.model.clone_logits(carry.cache.hidden)
+        return Decision(logits.masked_fill(~context.valid_actions, -torch.inf).argmax(dim=-1).cpu().numpy())
+
+
+Build = Callable[[WorldActionAgent, RunConfig, PlannerConfig], Policy]
+
+FRAME_POLICIES: Mapping[str, Build] = {
+    "random": lambda agent, config, planner: RandomButtons(agent.task.valid_actions),
+    "q_greedy": lambda agent, config, planner: BeamSearchPolicy(
+        agent, config.discount, replace(planner, horizon=0)
+    ),
+    "beam": lambda agent, config, planner: BeamSearchPolicy(agent, config.discount, planner),
+    "clone": lambda agent, config, planner: ClonePolicy(agent),
+}
+
+
+def _context(agent: WorldActionAgent, history: History, rows: np.ndarray, length: int) -> TokenContext:
+    """The newest `length` frames, on the agent's device."""
+    game = agent.task.game
+    return history.token_context(rows, length, game, agent.valid_actions[game])

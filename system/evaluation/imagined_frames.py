@@ -1,0 +1,129 @@
+"""How far a world-action model's dreams can be trusted, on held-out episodes, and what they look like."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.data.episodes import EpisodeStore, gather_segments
+from system.evaluation.canvas import new_figure, save_figure
+from system.models.world_action_imagination import WorldActionImagination
+from system.seeding import numpy_generator
+from system.types import TokenContext
+
+
+@dataclass(frozen=True)
+class ImaginedFrames:
+    """What was imagined of recorded actions, and what had really followed, 1 … H steps ahead.
+
+    Attributes:
+        tokens: share of a frame's tokens that were predicted right.
+        unchanged: the same of the guess that the frame stays what it is, for comparison.
+        moving: share of right tokens among those that really change from the present frame; NaN where none did.
+        rewards: share of rewards whose sign was predicted right.
+        real, imagined: frames of one window, the present one first; the imagined ones decoded from tokens.
+    """
+
+    tokens: Float64[np.ndarray, "H"]
+    unchanged: Float64[np.ndarray, "H"]
+    moving: Float64[np.ndarray, "H"]
+    rewards: Float64[np.ndarray, "H"]
+    real: UInt8[np.ndarray, "H1 height width"]
+    imagined: UInt8[np.ndarray, "H1 height width"]
+
+
+@torch.no_grad()
+def imagine_frames(
+    agent: WorldActionAgent,
+    tokens: EpisodeStore,
+    frames: EpisodeStore,
+    *,
+    horizon: int,
+    num_starts: int,
+    seed: int,
+) -> ImaginedFrames | None:
+    """Imagines recorded action sequences and compares with what really followed.
+
+    Args:
+        agent: in evaluation mode.
+        tokens, frames: the same held-out episodes, as the model and as a person sees them.
+        horizon: H; the rest of the model's window is history.
+        num_starts: windows to draw.
+        seed: of the draw.
+
+    Returns:
+        None if no episode is longer than the horizon.
+    """
+    long_enough = np.flatnonzero(tokens.lengths > horizon)
+    if len(long_enough) == 0:
+        return None
+    generator = numpy_generator(seed, "imagined frames")
+    episode = generator.choice(long_enough, size=num_starts)
+    step = (generator.random(num_starts) * (tokens.lengths[episode] - horizon)).astype(np.int64)
+    past = gather_segments(tokens, episode, step, agent.model.context_length - horizon)
+    future = gather_segments(tokens, episode, step + horizon, horizon + 1)
+    real = torch.tensor(future.observations, device=agent.device).long()
+    game = torch.tensor(past.game, device=agent.device)
+    context = TokenContext(
+        tokens=torch.tensor(past.observations, device=agent.device).long(),
+        actions=torch.tensor(past.actions[:, :-1], device=agent.device),
+        valid=torch.tensor(past.valid, device=agent.device),
+        game=game,
+        valid_actions=agent.valid_actions[game],
+    )
+    dream, rewards = _dream(agent, context, torch.tensor(future.actions[:, :horizon], device=agent.device))
+    right, stayed = dream[:, 1:] == real[:, 1:], real[:, :1] == real[:, 1:]
+    truth = torch.tensor(np.sign(future.rewards[:, :horizon]), device=agent.device)
+    shown = frames.episode(int(episode[0])).observations[step[0] : step[0] + horizon + 1]
+    return ImaginedFrames(
+        tokens=_share(right),
+        unchanged=_share(stayed),
+        moving=(right & ~stayed).double().sum((0, 2)).div((~stayed).sum((0, 2))).cpu().numpy(),
+        rewards=(rewards == truth).double().mean(0).cpu().numpy(),
+        real=np.asarray(shown),
+        imagined=(255.0 * agent.tokenizer.decode(dream[0])).round().byte().cpu().numpy(),
+    )
+
+
+def draw_imagined_frames(imagined: ImaginedFrames, path: Path) -> None:
+    """Real frames above imagined ones, from the present to the horizon.
+
+    Args:
+        imagined: of one window.
+        path: of the PNG.
+    """
+    count = len(imagined.real)
+    figure = new_figure(width=1.4 * count + 0.6, height=3.4)
+    axes = figure.subplots(2, count, squeeze=False)
+    for row, (name, pictures) in enumerate((("real", imagined.real), ("imagined", imagined.imagined))):
+        for column, picture in enumerate(pictures):
+            place = axes[row, column]
+            place.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            place.set_xticks([])
+            place.set_yticks([])
+            if row == 0:
+                place.set_title("now" if column == 0 else f"+{column}")
+        axes[row, 0].set_ylabel(name)
+    save_figure(figure, path)
+
+
+def _dream(
+    agent: WorldActionAgent, context: TokenContext, actions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [B, H+1, K], the present frame first, and reward signs [B, H] along the recorded actions."""
+    model = WorldActionImagination(agent.model, discount=1.0)
+    carry, _ = model.begin(context)
+    rows = torch.arange(len(actions), device=actions.device)
+    tokens, rewards = [model.observations(carry)], []
+    for column in actions.T:
+        carry, reward, _, _ = model.step(carry, rows, column)
+        tokens.append(model.observations(carry))
+        rewards.append(reward)
+    return torch.stack(tokens, dim=1), torch.stack(rewards, dim=1)
+
+
+def _share(right: torch.Tensor) -> Float64[np.ndarray, "H"]:
+    return right.double().mean((0, 2)).cpu().numpy()

@@ -1,0 +1,210 @@
+"""Beam search over discrete actions: expand the best actions of the best nodes, score, keep the best.
+
+    root        Q(s_0, ·), one node
+    expansion   each kept node tries its min(W, valid) best valid actions by Q
+    score       Σ_{t<d} γᵗ r_t + γᵈ max_a Q(s_d, a) of a node at depth d: income-to-date plus income-to-go
+    pruning     the W best nodes of each environment are kept; after H levels the leaves decide
+
+A node whose episode ended is a leaf: it receives nothing more, has no income-to-go, keeps its place in the beam
+for as long as its score earns it, and is not expanded. With W = 1, or without a horizon, the choice is the
+action of largest Q; with W ≥ A^H the search is exhaustive.
+
+Source: JOWA section 4.2 "Parallelizable planning at inference time", eq. 12.
+
+Deviations: an end that the model predicts counts (the public code predicts it and ignores it); environments are
+searched together; a choice between first actions can be drawn in proportion to their utilities.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+
+from system.config import PlannerConfig
+from system.errors import PlannerError
+from system.models.protocols import DiscretePlanningModel
+from system.planning.utility import draw_candidate, proposal_probabilities, standardize_utilities
+from system.types import Plan, TokenContext
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """W nodes in the search tree of each of B environments, some of them only places: those score −inf.
+
+    Attributes:
+        score: income-to-date plus income-to-go.
+        received: income-to-date, Σ_{t<d} γᵗ r_t.
+        terminated: the episode ended here.
+        first_action: the action at the root that led here, −1 at the root itself.
+        row: the node's row of the model's carry; without meaning where `terminated`.
+        values: Q, −inf at invalid actions.
+        path: observations from the root to the node.
+    """
+
+    score: Float[torch.Tensor, "B W"]
+    received: Float[torch.Tensor, "B W"]
+    terminated: Bool[torch.Tensor, "B W"]
+    first_action: Int[torch.Tensor, "B W"]
+    row: Int[torch.Tensor, "B W"]
+    values: Float[torch.Tensor, "B W A"]
+    path: Shaped[torch.Tensor, "B W depth *observation"]
+
+    def take(self, places: Int[torch.Tensor, "B V"]) -> "_Nodes":
+        """The nodes in these places."""
+        environments = torch.arange(len(places), device=places.device)[:, None]
+        return _Nodes(*(getattr(self, field.name)[environments, places] for field in fields(self)))
+
+    def best(self, width: int) -> "_Nodes":
+        """The `width` nodes of largest score, best first; of equals the earlier one."""
+        return self.take(self.score.argsort(dim=-1, descending=True, stable=True)[:, :width])
+
+    def beside(self, others: "_Nodes") -> "_Nodes":
+        """These nodes, then the others."""
+        columns = ((getattr(self, field.name), getattr(others, field.name)) for field in fields(self))
+        return _Nodes(*(torch.cat(pair, dim=1) for pair in columns))
+
+
+@torch.no_grad()
+def beam_search(
+    model: DiscretePlanningModel,
+    context: TokenContext,
+    *,
+    config: PlannerConfig,
+    generator: torch.Generator,
+) -> Plan:
+    """Plans one decision for each of B environments.
+
+    Args:
+        model: steps through imagined futures; values included.
+        context: the environments' recent past.
+        config: horizon H, beam width W, ξ, the utilities' scale, and selection: `sample` or `argmax` (of equals
+            the lowest action).
+        generator: the only source of randomness.
+
+    Returns:
+        A plan whose candidates are the A actions. The utility of one is the score of its best leaf: of all
+        nodes made at depth H, and of the ended ones in the beam. It is −inf where there is no such leaf: the
+        action is invalid, was never tried, or fell out of the beam on the way. With H = 0 it is Q itself.
+        `imagined_observations` [B, A, H+1, …] is the path to that leaf, the current observation first, its last
+        one repeated after an end; zeros where there is no leaf.
+
+    Raises:
+        PlannerError: `select` is `expectation` (numbers of actions have no mean), an environment has no valid
+            action, or the model returned NaN or +inf.
+    """
+    if config.select == "expectation":
+        raise PlannerError("planner.select: discrete actions have no expectation; use sample or argmax")
+    carry, values = model.begin(context)
+    root = _root(values, context.tokens[:, -1])
+    utilities, imagined = root.values[:, 0], None
+    if config.horizon:
+        utilities, imagined = _first_actions(_leaves(model, carry, root, config))
+    scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
+    probabilities = proposal_probabilities(scaled, config.temperature)
+    sampled = config.select == "sample"
+    action = draw_candidate(probabilities, generator) if sampled else utilities.argmax(dim=-1)
+    return Plan(
+        action=action,
+        first_actions=torch.arange(utilities.shape[-1], device=action.device).expand(utilities.shape),
+        probabilities=probabilities,
+        utilities=utilities,
+        selected=action,
+        imagined_observations=imagined,
+    )
+
+
+def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor, "B *observation"]) -> _Nodes:
+    """One node an environment, which is row b of the carry in environment b."""
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    batch = torch.arange(len(values), device=values.device)[:, None]
+    best = values.amax(dim=-1, keepdim=True)
+    _check_finite(best)
+    return _Nodes(
+        score=best,
+        received=torch.zeros_like(best),
+        terminated=torch.zeros_like(best, dtype=torch.bool),
+        first_action=torch.full_like(batch, -1),
+        row=batch,
+        values=values[:, None],
+        path=observations[:, None, None],
+    )
+
+
+def _leaves(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, config: PlannerConfig) -> _Nodes:
+    """Every node there is after H levels, the last of them not pruned."""
+    for depth in range(1, config.horizon + 1):
+        carry, nodes = _expand(model, carry, nodes.best(config.beam_width), depth, config.beam_width)
+    return nodes
+
+
+def _expand(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, depth: int, width: int) -> tuple[Any, _Nodes]:
+    """The children, at `depth`, of all nodes, and with them the nodes where the episode has ended.
+
+    Only what can be acted in is stepped: one call, with a row for each child of every environment.
+    """
+    values, actions = nodes.values.sort(dim=-1, descending=True, stable=True)
+    open_nodes = ~nodes.terminated & ~torch.isneginf(nodes.score)
+    tried = (open_nodes[..., None] & ~torch.isneginf(values))[..., :width]
+    ended = _waiting(nodes)
+    environment, parent, rank = tried.nonzero(as_tuple=True)
+    if not len(environment):
+        return carry, ended
+    taken = actions[environment, parent, rank]
+    carry, rewards, terminated, next_values = model.step(carry, nodes.row[environment, parent], taken)
+    next_values = next_values.to(nodes.values.dtype)
+    received = nodes.received[environment, parent] + model.discount ** (depth - 1) * rewards
+    to_go = torch.where(terminated, 0.0, model.discount**depth * next_values.amax(dim=-1))
+    _check_finite(received + to_go)
+    first_action = nodes.first_action[environment, parent]
+    path = torch.cat([nodes.path[environment, parent], model.observations(carry)[:, None]], dim=1)
+    children = _Nodes(
+        score=_place(received + to_go, tried, -torch.inf),
+        received=_place(received, tried, 0.0),
+        terminated=_place(terminated, tried, False),
+        first_action=_place(torch.where(first_action < 0, taken, first_action), tried, -1),
+        row=_place(torch.arange(len(taken), device=taken.device), tried, 0),
+        values=_place(next_values, tried, -torch.inf),
+        path=_place(path, tried, 0),
+    )
+    return carry, children.beside(ended)
+
+
+def _place(
+    entries: Shaped[torch.Tensor, "M *rest"], where: Bool[torch.Tensor, "B W V"], otherwise: float
+) -> Shaped[torch.Tensor, "B places *rest"]:
+    """Entries laid out in the places that are marked, in order."""
+    laid_out = entries.new_full((*where.shape, *entries.shape[1:]), otherwise)
+    laid_out[where] = entries
+    return laid_out.flatten(1, 2)
+
+
+def _waiting(nodes: _Nodes) -> _Nodes:
+    """The ended nodes one level further down, where they are as good as before; the others are places only."""
+    return _Nodes(
+        score=nodes.score.masked_fill(~nodes.terminated, -torch.inf),
+        received=nodes.received,
+        terminated=nodes.terminated,
+        first_action=nodes.first_action,
+        row=nodes.row,
+        values=nodes.values,
+        path=torch.cat([nodes.path, nodes.path[:, :, -1:]], dim=2),
+    )
+
+
+def _first_actions(
+    leaves: _Nodes,
+) -> tuple[Float[torch.Tensor, "B A"], Shaped[torch.Tensor, "B A depth *observation"]]:
+    """Of each first action the score of its best leaf, and the path there."""
+    actions = torch.arange(leaves.values.shape[-1], device=leaves.score.device)
+    belongs = leaves.first_action[:, None] == actions[:, None]
+    utilities, best = leaves.score[:, None].masked_fill(~belongs, -torch.inf).max(dim=-1)
+    environments = torch.arange(len(best), device=best.device)[:, None]
+    paths = leaves.path[environments, best]
+    reached = ~torch.isneginf(utilities)
+    return utilities, paths * reached.view(*reached.shape, *(1,) * (paths.dim() - 2))
+
+
+def _check_finite(scores: torch.Tensor) -> None:
+    if not bool(torch.isfinite(scores).all()):
+        raise PlannerError("the model returned NaN or +inf, or a state without a valid action")

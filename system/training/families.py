@@ -1,0 +1,124 @@
+"""The model families: what each brings to workers and loops, which know none of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+
+from system.algorithms.agent import TrajectoryAgent
+from system.algorithms.jowa import WorldActionLearner
+from system.algorithms.m3pc import M3PCLearner
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.config import RunConfig
+from system.data.statistics import DatasetStatistics
+from system.evaluation.policies import Agent
+from system.training.protocols import Replay, Weights
+from system.types import SegmentBatch, TaskSpec, TransitionBatch
+
+Foundation = DatasetStatistics | Weights
+"""What of the training data is fixed before the first update and travels with the weights from then on: the
+statistics that inputs are standardised with, or the weights of the frame tokenizer."""
+
+
+class Learner(Protocol):
+    """Owns an agent and its optimisers."""
+
+    def update(
+        self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
+    ) -> dict[str, torch.Tensor]:
+        """One update step; returns scalars by name."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, moments and duals, flat and named."""
+        ...
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restores what `state` gave."""
+        ...
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What acting needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    Attributes:
+        build: (task, config) → an agent with the run's initial weights.
+        found: (agent, foundation): gives the agent what the training data say.
+        learn: (agent, config, average_gradients=, shard=) → its learner.
+        segments_per_step: rows of a batch of windows, over all learners.
+        transition_batches_per_step: batches of transitions that an update step takes beside the windows.
+        refresh: (agent, replay, visible episodes): takes in what the replay has learnt, after online updates.
+    """
+
+    build: Callable[[TaskSpec, RunConfig], Agent]
+    found: Callable[[Any, Any], None]
+    learn: Callable[..., Learner]
+    segments_per_step: Callable[[RunConfig], int]
+    transition_batches_per_step: Callable[[RunConfig], int]
+    refresh: Callable[[Any, Replay, int | None], None]
+
+
+def family_of(config: RunConfig) -> Family:
+    """The family of the configured algorithm."""
+    return FAMILIES[config.algorithm]
+
+
+def resolve_device(config: RunConfig) -> torch.device:
+    """The device to learn and plan on: as configured, or CUDA where there is one."""
+    if config.device != "auto":
+        return torch.device(config.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build_agent(task: TaskSpec, config: RunConfig, foundation: Foundation | None = None) -> Agent:
+    """An agent with the run's initial weights, on the run's device.
+
+    Args:
+        task: dimensions; of several games any one.
+        config: algorithm, sizes and seed.
+        foundation: None if weights that carry it will be loaded.
+    """
+    family = family_of(config)
+    agent = family.build(task, config)
+    if foundation is not None:
+        family.found(agent, foundation)
+    return agent.to(resolve_device(config))
+
+
+def _raise_target_returns(agent: TrajectoryAgent, replay: Replay, visible_episodes: int | None) -> None:
+    """Asks for what the best online episodes reached, once they are better than the offline ones."""
+    table = torch.from_numpy(replay.target_returns(visible_episodes).copy())
+    agent.target_returns.copy_(torch.maximum(agent.target_returns, table.to(agent.target_returns)))
+
+
+def _keep(agent: WorldActionAgent, replay: Replay, visible_episodes: int | None) -> None:
+    """The world-action model asks for nothing that the replay knows."""
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "m3pc": Family(
+            build=TrajectoryAgent,
+            found=TrajectoryAgent.set_statistics,
+            learn=M3PCLearner,
+            segments_per_step=lambda config: config.trajectory.batch_size,
+            transition_batches_per_step=lambda config: config.critic.updates_per_step,
+            refresh=_raise_target_returns,
+        ),
+        "jowa": Family(
+            build=WorldActionAgent,
+            found=lambda agent, weights: agent.tokenizer.load_state_dict(dict(weights)),
+            learn=WorldActionLearner,
+            segments_per_step=lambda config: config.jowa.batch_size,
+            transition_batches_per_step=lambda config: 0,
+            refresh=_keep,
+        ),
+    }
+)

@@ -1,0 +1,94 @@
+"""Beam search against its naive form on the same weights, in the same run and interleaved; and batched."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from system.config import PlannerConfig, TokenizerConfig, WorldActionConfig
+from system.models.frame_tokenizer import FrameTokenizer
+from system.models.world_action import WorldActionModel
+from system.models.world_action_imagination import WorldActionImagination
+from system.planning.beam_search import beam_search
+from system.types import TokenContext
+from tests.support.naive_beam_search import naive_actions
+
+DISCOUNT = 0.99
+NUM_ACTIONS = 18
+ROUNDS = 5
+MANY = 8
+SIZES = {
+    "default": WorldActionConfig(),
+    "40M": WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768),
+}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def make_context(num_environments: int, length: int, vocabulary: int, tokens: int) -> TokenContext:
+    generator = torch.Generator().manual_seed(0)
+    return TokenContext(
+        tokens=torch.randint(vocabulary, (num_environments, length, tokens), generator=generator),
+        actions=torch.randint(NUM_ACTIONS, (num_environments, length - 1), generator=generator),
+        valid=torch.ones(num_environments, length, dtype=torch.bool),
+        game=torch.zeros(num_environments, dtype=torch.int64),
+        valid_actions=torch.ones(num_environments, NUM_ACTIONS, dtype=torch.bool),
+    )
+
+
+def make_model(config: WorldActionConfig, tokenizer: FrameTokenizer) -> WorldActionModel:
+    """Untrained, but with outputs that depend on what is read."""
+    torch.manual_seed(0)
+    model = WorldActionModel(
+        vocabulary=tokenizer.vocabulary_size,
+        tokens_per_frame=tokenizer.num_tokens,
+        num_actions=NUM_ACTIONS,
+        num_games=1,
+        config=config,
+    ).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(model.q_head.output.weight, std=0.1)
+    return model
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.parametrize("size", SIZES)
+@torch.no_grad()
+def test_beam_search_against_its_naive_form(size: str, width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = FrameTokenizer(TokenizerConfig()).eval()
+    model = make_model(SIZES[size], tokenizer)
+    imagination = WorldActionImagination(model, DISCOUNT)
+    config = PlannerConfig(name="beam_search", horizon=2, beam_width=width, select="argmax")
+    length = model.context_length - config.horizon
+    alone, many = (
+        make_context(number, length, tokenizer.vocabulary_size, tokenizer.num_tokens) for number in (1, MANY)
+    )
+    actions: dict[str, list[int]] = {}
+
+    def plan(context: TokenContext) -> None:
+        actions["ours"] = beam_search(
+            imagination, context, config=config, generator=torch.Generator()
+        ).action.tolist()
+
+    def naive() -> None:
+        actions["naive"] = naive_actions(model, tokenizer.decode, alone, config, DISCOUNT)
+
+    calls = (lambda: plan(many), lambda: plan(alone), naive)
+    for call in calls:
+        call()
+    assert actions["ours"] == actions["naive"]
+    rounds = [[seconds(call) for call in calls] for _ in range(ROUNDS)]
+    together, ours, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
+    with capsys.disabled():
+        print(
+            f"\n{size}, horizon 2, beam {width}: {1e3 * ours:.0f} ms; naive form {1e3 * theirs:.0f} ms, "
+            f"{theirs / ours:.1f} x; {MANY} environments {1e3 * together:.0f} ms, "
+            f"{MANY * ours / together:.1f} x the throughput"
+        )

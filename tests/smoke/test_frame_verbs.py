@@ -1,0 +1,78 @@
+"""The world-action family through the command: from frames to a summary, resumed, fine-tuned and over Ray."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from system.cli.main import main
+from tests.support.tiny_games import GAME, write_tiny_game_config
+from tests.support.tiny_runs import learner_digest, read_summary
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    config = write_tiny_game_config(folder)
+    assert main(["run", str(config), "--run-dir", str(folder / "run"), "--quiet"]) == 0
+    return folder
+
+
+def test_run_evaluates_every_policy_before_and_after(finished: Path) -> None:
+    summary = read_summary(finished / "run")
+    found = [(record["stage"], record["policy"], record["environment"]) for record in summary["evaluations"]]
+    policies = ("random", "q_greedy", "beam")
+    assert found == [(stage, policy, GAME) for stage in ("offline", "online") for policy in policies]
+    assert summary["stages"]["online"]["steps"] >= 24
+    assert (finished / "run" / "figures" / "imagined_online.png").stat().st_size > 0
+    assert len(summary["open_loop_error"]["offline"]["tokens"]) == 1
+
+
+def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:
+    words = [str(write_tiny_game_config(tmp_path)), "--run-dir", str(tmp_path / "run"), "--quiet"]
+    assert main(["pretrain", *words]) == 0
+    assert main(["run", *words]) == 0
+    assert learner_digest(tmp_path / "run") == learner_digest(finished / "run")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_actors_learn_the_same_bit_for_bit(finished: Path, tmp_path: Path) -> None:
+    config = write_tiny_game_config(tmp_path, learners=1, rollout_workers=1)
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    assert learner_digest(tmp_path / "run") == learner_digest(finished / "run")
+
+
+def test_finetune_takes_over_the_tokenizer(finished: Path, tmp_path: Path) -> None:
+    config = write_tiny_game_config(tmp_path, seed=1)
+    words = ["finetune", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]
+    assert main([*words, "--checkpoint", str(finished / "run")]) == 0
+    summary = read_summary(tmp_path / "run")
+    assert [each["stage"] for each in summary["evaluations"]] == ["offline"] * 3 + ["online"] * 3
+    assert "offline" not in summary["stages"]
+    assert not list((tmp_path / "dataset-cache").glob("tokenizer-*")), "none was trained"
+
+
+def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "evaluation.json"
+    assert main(["evaluate", str(finished / "run"), "--quiet", "--output", str(output)]) == 0
+    records = json.loads(output.read_text())["evaluations"]
+    expected = [each for each in read_summary(finished / "run")["evaluations"] if each["stage"] == "online"]
+    assert [each["returns"] for each in records] == [each["returns"] for each in expected]
+
+
+@pytest.mark.parametrize(("objective", "policy"), [("clone", "clone"), ("conservative_q", "q_greedy")])
+def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Path) -> None:
+    config = write_tiny_game_config(tmp_path, jowa={"objective": objective}, evaluation={"policies": [policy]})
+    assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    assert [record["policy"] for record in read_summary(tmp_path / "run")["evaluations"]] == [policy]
+
+
+def test_frames_are_not_for_the_trajectory_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_tiny_game_config(
+        tmp_path,
+        algorithm="m3pc",
+        planner={"name": "forward_mpc", "select": "expectation"},
+        evaluation={"policies": ["rcbc_mode"]},
+    )
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("o2o: error: algorithm: m3pc can't learn ALE/Pong-v5")

@@ -1,0 +1,92 @@
+"""A tiny run of the world-action family: a few short games of Pong by chance, and a model to match."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from system.data.minari_writer import write_dataset
+from system.envs.registry import environment_specification, find_task
+from system.envs.vector import EnvironmentBatch
+from system.types import Episode
+
+GAME = "ALE/Pong-v5"
+GAME_DATASET = "toy/pong-v0"
+GAME_STEPS = 12
+
+TINY_GAME: dict[str, Any] = {
+    "algorithm": "jowa",
+    "deterministic": True,
+    "dataset": {"id": GAME_DATASET},
+    "planner": {"name": "beam_search", "horizon": 1, "beam_width": 2, "select": "argmax"},
+    "tokenizer": {"update_steps": 3, "batch_size": 4, "vocabulary": 16},
+    "world": {"context_length": 3, "width": 16, "num_layers": 1, "num_heads": 2, "q_width": 16},
+    "jowa": {"batch_size": 2, "warmup_steps": 2},
+    "pretrain": {"update_steps": 6},
+    "online": {
+        "env_steps": 24,
+        "environments_per_worker": 2,
+        "episodes_per_round": 2,
+        "updates_per_env_step": 0.2,
+        "limiter_tolerance_steps": 100,
+        "evaluate_every_env_steps": 16,
+        "max_episode_steps": 6,
+    },
+    "evaluation": {
+        "policies": ["random", "q_greedy", "beam"],
+        "episodes": 2,
+        "schedule_episodes": 2,
+        "num_environments": 2,
+        "max_episode_steps": 4,
+    },
+    "checkpoint": {"every_seconds": 0, "every_update_steps": 2, "keep": 3},
+    "tracking": {"mlflow": False, "every_update_steps": 3},
+}
+
+
+def random_game(seed: int) -> Episode:
+    """The first steps of a game that is played by chance, cut there."""
+    task = find_task(GAME)
+    generator = np.random.default_rng(seed)
+    environments = EnvironmentBatch(GAME, 1, noop_max=30)
+    frames = [environments.reset([0], [seed])[0]]
+    actions = generator.choice(np.array(task.valid_actions), size=GAME_STEPS).astype(np.int64)
+    rewards = np.zeros(GAME_STEPS, dtype=np.float32)
+    for step, action in enumerate(actions):
+        shown, gained, _, _ = environments.step(np.array([action]), np.array([True]))
+        frames.append(shown[0])
+        rewards[step] = gained[0]
+    environments.close()
+    rewards[-1] = 1.0 if seed % 2 else -1.0
+    return Episode(
+        observations=np.stack(frames),
+        actions=actions,
+        rewards=rewards,
+        terminated=seed % 2 == 0,
+        truncated=seed % 2 == 1,
+        complete=seed % 2 == 0,
+        game=task.game,
+    )
+
+
+def write_tiny_game_config(folder: Path, **changes: Any) -> Path:
+    """game.yaml in a folder that gets the dataset too; nested dicts are merged."""
+    if not (folder / "datasets").exists():
+        write_dataset(
+            folder / "datasets",
+            GAME_DATASET,
+            [random_game(seed) for seed in range(6)],
+            task=find_task(GAME),
+            environment_specification=environment_specification(GAME),
+            author="tests",
+            algorithm_name="random actions",
+            description="toy",
+        )
+    merged: dict[str, Any] = {}
+    for layer in (TINY_GAME, {"dataset": {"path": str(folder / "datasets")}}, changes):
+        for key, value in layer.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    path = folder / "game.yaml"
+    path.write_text(yaml.safe_dump(merged))
+    return path

@@ -1,0 +1,50 @@
+"""Exploring environments: some draw by utility, the others act as evaluation would."""
+
+import numpy as np
+import pytest
+import torch
+
+from system.evaluation.acting import Decision
+from system.evaluation.history import History
+from system.planning.utility import choose_action
+from system.training.exploration import MixedExploration
+from system.types import Plan
+
+PROBABILITIES = torch.tensor([[0.25, 0.75]])
+FIRST_ACTIONS = torch.tensor([[[-1.0], [1.0]]])
+UTILITIES = torch.tensor([[2.0, 1.0]])
+
+
+class Drawing:
+    """Always draws the first candidate in every environment."""
+
+    def act(self, history: History, rows: np.ndarray, generator: torch.Generator) -> Decision:
+        count = len(rows)
+        plan = Plan(
+            action=FIRST_ACTIONS[:, 0].expand(count, 1),
+            first_actions=FIRST_ACTIONS.expand(count, 2, 1),
+            probabilities=PROBABILITIES.expand(count, 2),
+            utilities=UTILITIES.expand(count, 2),
+            selected=torch.zeros(count, dtype=torch.int64),
+        )
+        return Decision(plan.action.numpy(), plan)
+
+
+@pytest.mark.parametrize(("select", "steady"), [("expectation", 0.5), ("argmax", -1.0)])
+@pytest.mark.parametrize("num_drawing", [0, 2, 4])
+def test_the_first_environments_draw_and_the_others_are_steady(
+    select: str, steady: float, num_drawing: int
+) -> None:
+    rows = np.array([0, 1, 3])
+    policy = MixedExploration(Drawing(), num_drawing, select)
+    decision = policy.act(History(4, 2, 1, 1), rows, torch.Generator())
+    expected = np.where(rows < num_drawing, -1.0, steady)
+    np.testing.assert_allclose(decision.action[:, 0], expected)
+    assert decision.plan is not None
+
+
+def test_a_choice_is_the_mean_or_the_best_candidate() -> None:
+    assert choose_action(FIRST_ACTIONS, PROBABILITIES, UTILITIES, "expectation").tolist() == [[0.5]]
+    assert choose_action(FIRST_ACTIONS, PROBABILITIES, UTILITIES, "argmax").tolist() == [[-1.0]]
+    tied = torch.tensor([[1.0, 1.0]])
+    assert choose_action(FIRST_ACTIONS, PROBABILITIES, tied, "argmax").tolist() == [[-1.0]], "the first of equals"

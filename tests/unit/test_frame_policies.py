@@ -1,0 +1,143 @@
+"""Acting on frames by name: what each policy chooses, in environments whose histories differ in length."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.config import (
+    PlannerConfig,
+    RunConfig,
+    TokenizerConfig,
+    WorldActionConfig,
+    WorldActionTrainingConfig,
+)
+from system.errors import ConfigError
+from system.evaluation.frame_policies import FRAME_POLICIES
+from system.evaluation.history import History
+from system.models.world_action_imagination import WorldActionImagination
+from system.planning.beam_search import beam_search
+from system.types import TaskSpec
+
+VALID = (0, 2, 3, 5)
+TASK = TaskSpec(
+    "Toy-v0", 84 * 84, action_dim=6, max_episode_steps=100, frame_shape=(84, 84), valid_actions=VALID, game=7
+)
+PLANNER = PlannerConfig(name="beam_search", horizon=2, beam_width=3, select="argmax")
+CONFIG = RunConfig(
+    algorithm="jowa",
+    tokenizer=TokenizerConfig(vocabulary=16, tokens_per_side=2),
+    world=WorldActionConfig(context_length=4, width=16, num_layers=1, num_heads=2, q_width=16, num_atoms=11),
+    planner=PLANNER,
+)
+ROWS = np.array([2, 0])
+
+
+@pytest.fixture(scope="module")
+def agent() -> WorldActionAgent:
+    return make_agent(CONFIG)
+
+
+def make_agent(config: RunConfig) -> WorldActionAgent:
+    agent = WorldActionAgent(TASK, config).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in agent.model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return agent
+
+
+def make_history() -> History:
+    """Three environments at their third, second and seventh step."""
+    generator = np.random.default_rng(0)
+    history = History(3, 4, 4, (), observation_dtype=np.int16, action_dtype=np.int64)
+    for step in range(7):
+        tokens = generator.integers(16, size=(3, 4), dtype=np.int16)
+        starting = [row for row, start in enumerate((4, 5, 0)) if start == step]
+        if starting:
+            history.reset(starting, tokens[starting])
+        active = np.array([start < step for start in (4, 5, 0)])
+        history.append(generator.choice(VALID, size=3), tokens, active)
+    return history
+
+
+def act(name: str, agent: WorldActionAgent, planner: PlannerConfig = PLANNER, seed: int = 0) -> np.ndarray:
+    policy = FRAME_POLICIES[name](agent, replace(CONFIG, planner=planner), planner)
+    return policy.act(make_history(), ROWS, torch.Generator().manual_seed(seed)).action
+
+
+@torch.no_grad()
+def whole_pass(agent: WorldActionAgent, row: int, num_frames: int) -> torch.Tensor:
+    """Output at the last token of an environment's present frame, of the newest frames that there are."""
+    history = make_history()
+    count = min(num_frames, int(history.valid[row].sum()))
+    tokens = torch.from_numpy(history.observations[row, -count:].astype(np.int64))[None]
+    actions = torch.zeros(1, count, dtype=torch.int64)
+    if count > 1:
+        actions[0, :-1] = torch.from_numpy(history.actions[row, 1 - count :])
+    return agent.model(tokens, actions, torch.tensor([TASK.game]))[0, -1, -2]
+
+
+def best_valid(scores: torch.Tensor) -> int:
+    return max(VALID, key=lambda action: scores[action].item())
+
+
+@pytest.mark.parametrize("name", ["random", "q_greedy", "beam"])
+def test_actions_are_numbers_of_valid_actions(name: str, agent: WorldActionAgent) -> None:
+    for select in ("sample", "argmax", "expectation"):
+        actions = act(name, agent, replace(PLANNER, select=select))
+        assert actions.shape == (2,) and actions.dtype == np.int64
+        assert set(actions.tolist()) <= set(VALID)
+
+
+def test_random_buttons_are_all_pressed(agent: WorldActionAgent) -> None:
+    policy = FRAME_POLICIES["random"](agent, CONFIG, PLANNER)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [policy.act(make_history(), np.zeros(4000, dtype=int), generator).action for _ in range(2)]
+    counts = np.bincount(drawn[0], minlength=6)
+    assert np.allclose(counts[list(VALID)] / 4000, 0.25, atol=0.03) and counts.sum() == counts[list(VALID)].sum()
+    assert not np.array_equal(*drawn)
+
+
+def test_q_greedy_takes_the_largest_value_and_sees_all_frames(agent: WorldActionAgent) -> None:
+    actions = act("q_greedy", agent)
+    for action, row in zip(actions.tolist(), ROWS.tolist(), strict=True):
+        assert action == best_valid(agent.model.q_values(whole_pass(agent, row, 4)))
+
+
+def test_beam_plans_with_what_the_horizon_leaves_of_the_frames(agent: WorldActionAgent) -> None:
+    decision = FRAME_POLICIES["beam"](agent, CONFIG, PLANNER).act(make_history(), ROWS, torch.Generator())
+    context = make_history().token_context(ROWS, 2, TASK.game, agent.valid_actions[TASK.game])
+    assert context.valid_actions[0].tolist() == [action in VALID for action in range(6)]
+    expected = beam_search(
+        WorldActionImagination(agent.model, CONFIG.discount), context, config=PLANNER, generator=torch.Generator()
+    )
+    assert decision.plan is not None
+    assert torch.equal(decision.plan.utilities, expected.utilities)
+    assert decision.action.tolist() == expected.action.tolist()
+
+
+def test_exploring_draws_and_evaluating_does_not(agent: WorldActionAgent) -> None:
+    explore = replace(PLANNER, select="sample", temperature=0.1)
+    for name in ("q_greedy", "beam"):
+        assert len({tuple(act(name, agent, explore, seed).tolist()) for seed in range(8)}) > 1
+        means = replace(PLANNER, select="expectation")
+        assert {tuple(act(name, agent, means, seed).tolist()) for seed in range(3)} == {tuple(act(name, agent))}
+
+
+def test_a_clone_takes_the_likeliest_valid_action() -> None:
+    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    for action, row in zip(act("clone", agent).tolist(), ROWS.tolist(), strict=True):
+        assert action == best_valid(agent.model.clone_logits(whole_pass(agent, row, 4)))
+
+
+def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent) -> None:
+    with pytest.raises(ConfigError, match="clone"):
+        act("clone", agent)
+
+
+def test_a_horizon_that_leaves_no_frame_is_refused(agent: WorldActionAgent) -> None:
+    with pytest.raises(ConfigError, match=r"planner\.horizon: 4 must be less than world\.context_length, 4"):
+        act("beam", agent, replace(PLANNER, horizon=4))

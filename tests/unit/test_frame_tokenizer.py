@@ -1,0 +1,337 @@
+"""The frame tokenizer: its codes, its training on small moving dots, and the measure of what it keeps."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from system.algorithms.frame_tokenizer_training import (
+    DECAY,
+    choose_patches,
+    draw_patches,
+    draw_rows,
+    restart_idle_codes,
+    rows_with_predecessor,
+    train_tokenizer,
+    update_codes,
+)
+from system.config import TokenizerConfig
+from system.data.episodes import EpisodeStore
+from system.errors import ConfigError
+from system.evaluation.tokenizer_quality import tokenizer_quality
+from system.models.frame_tokenizer import FrameTokenizer
+from system.types import Episode
+
+SIDE = 12
+CONFIG = TokenizerConfig(vocabulary=40, tokens_per_side=3, update_steps=60, batch_size=16)
+
+
+def moving_dot(steps: int, seed: int, game: int = 0) -> Episode:
+    """A bright dot of one pixel that jumps about before a grey slope."""
+    generator = np.random.default_rng(seed)
+    frames = np.tile(np.arange(60, 60 + 2 * SIDE, 2, dtype=np.uint8), (steps + 1, SIDE, 1))
+    places = generator.integers(SIDE, size=(steps + 1, 2))
+    frames[np.arange(steps + 1), places[:, 0], places[:, 1]] = 230
+    return Episode(
+        observations=frames,
+        actions=np.zeros(steps, np.int64),
+        rewards=np.zeros(steps, np.float32),
+        terminated=True,
+        truncated=False,
+        complete=True,
+        game=game,
+    )
+
+
+def store_of(*episodes: Episode) -> EpisodeStore:
+    return EpisodeStore.from_episodes(episodes, discount=0.99)
+
+
+def new_tokenizer(config: TokenizerConfig = CONFIG, shape: tuple[int, int] = (SIDE, SIDE)) -> FrameTokenizer:
+    torch.manual_seed(0)
+    return FrameTokenizer(config, shape)
+
+
+def train(
+    tokenizer: FrameTokenizer,
+    config: TokenizerConfig = CONFIG,
+    seed: int = 0,
+    frames: EpisodeStore | None = None,
+) -> FrameTokenizer:
+    stored = store_of(moving_dot(400, 1), moving_dot(300, 2)) if frames is None else frames
+    nothing = {"progress": lambda done, total: None, "stop_if_asked": lambda: None}
+    train_tokenizer(tokenizer, stored, config, seed=seed, **nothing)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def trained() -> FrameTokenizer:
+    return train(new_tokenizer())
+
+
+# --- codes ---
+
+
+def test_a_token_is_the_nearest_code() -> None:
+    tokenizer = new_tokenizer()
+    residuals = torch.rand(50, 16, generator=torch.Generator().manual_seed(1)) - 0.5
+    distances = (residuals.unsqueeze(1) - tokenizer.codes).square().sum(-1)
+    tokens, errors = tokenizer.nearest(residuals)
+    assert torch.equal(tokens, distances.argmin(1))
+    assert torch.allclose(errors, distances.amin(1), atol=1e-5)
+
+
+def test_frames_made_of_codes_come_back() -> None:
+    tokenizer = new_tokenizer()
+    tokenizer.set_mean_frame(torch.full((SIDE, SIDE), 0.5))
+    tokens = torch.randint(40, (7, 9), generator=torch.Generator().manual_seed(2))
+    frames = tokenizer.decode(tokens)
+    assert frames.shape == (7, SIDE, SIDE)
+    assert torch.equal(tokenizer.encode((frames * 255.0).round().to(torch.uint8)), tokens)
+
+
+def test_what_is_decoded_can_be_shown() -> None:
+    tokenizer = new_tokenizer()
+    tokenizer.codes.mul_(100.0)
+    frames = tokenizer.decode(torch.arange(40).unsqueeze(1).repeat(1, 9))
+    assert (float(frames.min()), float(frames.max())) == (0.0, 1.0)
+
+
+def test_a_token_stands_for_its_own_patch_row_by_row(trained: FrameTokenizer) -> None:
+    frames = torch.from_numpy(moving_dot(1, 0).observations)[:1].repeat(2, 1, 1)
+    frames[1, 4:8, 8:12] = 230  # the patch of row 1, column 2
+    tokens = trained.encode(frames)
+    assert tokens.shape == (2, 9)
+    assert torch.nonzero(tokens[0] != tokens[1]).flatten().tolist() == [5]
+
+
+def test_patches_of_oblong_frames_go_back_to_their_places() -> None:
+    tokenizer = new_tokenizer(CONFIG, (6, 12))
+    frames = torch.rand(4, 6, 12)
+    patches = tokenizer.to_patches(frames)
+    assert patches.shape == (4, 9, 8)
+    assert torch.equal(patches[:, 5], frames[:, 2:4, 8:12].flatten(1))
+    assert torch.equal(tokenizer.to_frames(patches), frames)
+
+
+def test_tokens_do_not_depend_on_the_frames_beside() -> None:
+    tokenizer = new_tokenizer(TokenizerConfig(), (84, 84))
+    tokenizer.set_mean_frame(torch.full((84, 84), 0.5))
+    frames = torch.randint(256, (13, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    together = tokenizer.encode(frames)
+    assert len(together.unique()) > 100
+    assert torch.equal(together, torch.cat([tokenizer.encode(frames[i : i + 1]) for i in range(len(frames))]))
+    assert torch.equal(together.flip(0), tokenizer.encode(frames.flip(0)))
+    assert tokenizer.encode(frames[:0]).shape == (0, 36)
+
+
+def test_every_pass_has_the_same_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, sizes = new_tokenizer(), []
+    nearest = tokenizer.nearest
+    monkeypatch.setattr(tokenizer, "nearest", lambda patches: sizes.append(len(patches)) or nearest(patches))
+    for count in (1, 4, 9):
+        tokenizer.encode(torch.zeros(count, SIDE, SIDE, dtype=torch.uint8))
+    assert len(sizes) == 1 + 1 + 3
+    assert len(set(sizes)) == 1
+
+
+def test_arrays_are_perceived_as_small_integers(trained: FrameTokenizer) -> None:
+    frames = moving_dot(20, 3).observations
+    tokens = trained.perceive(frames)
+    assert tokens.dtype == np.int16
+    assert np.array_equal(tokens, trained.encode(torch.tensor(frames)).numpy())
+    assert trained.perceive(frames[:0]).shape == (0, 9)
+
+
+def test_a_grid_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.tokens_per_side: 5"):
+        FrameTokenizer(TokenizerConfig(tokens_per_side=5), (84, 84))
+
+
+# --- training ---
+
+
+def test_a_moving_dot_survives_training(trained: FrameTokenizer) -> None:
+    held_out = store_of(moving_dot(200, 9))
+    before, after = tokenizer_quality(new_tokenizer(), held_out), tokenizer_quality(trained, held_out)
+    assert before.small_recall < 0.5
+    assert after.small_recall > 0.9
+    assert after.small_precision > 0.9
+    assert after.mean_error < 1.0
+
+
+def test_patches_that_move_are_learnt_first() -> None:
+    """Of as few codes as there are places for the dot, none is left for it if all patches count alike."""
+    scarce = replace(CONFIG, vocabulary=12)
+    noisy = [moving_dot(200, seed) for seed in (1, 2)]
+    for episode in noisy:  # a slow drift, too weak for motion, that codes could be spent on
+        drift = (np.linspace(0.0, 60.0, 201)[:, None] + np.linspace(0.0, 20.0, SIDE)).astype(np.uint8)
+        episode.observations[:, :, 0] += drift
+    held_out = store_of(noisy[0])
+    recalls = []
+    for share in (0.0, 1.0):
+        tokenizer = train(new_tokenizer(scarce), replace(scarce, moving_share=share), frames=store_of(*noisy))
+        recalls.append(tokenizer_quality(tokenizer, held_out).small_recall)
+    assert recalls[1] > recalls[0] + 0.1
+
+
+def test_training_is_decided_by_its_seed() -> None:
+    config = replace(CONFIG, update_steps=3)
+    first, again, other = (train(new_tokenizer(), config, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["codes"], other["codes"])
+
+
+def test_a_trained_tokenizer_keeps_the_meaning_of_its_codes(trained: FrameTokenizer) -> None:
+    frames = torch.from_numpy(moving_dot(30, 7).observations.copy())
+    further = new_tokenizer()
+    further.load_state_dict(trained.state_dict())
+    train(further, replace(CONFIG, update_steps=20), seed=5)
+    assert torch.equal(further.mean_patches, trained.mean_patches)
+    assert (further.encode(frames) == trained.encode(frames)).float().mean() > 0.9
+    assert not torch.equal(further.codes, trained.codes)
+
+
+def test_progress_and_the_wish_to_stop_are_heard_each_step() -> None:
+    heard: list[tuple[int, int]] = []
+
+    def stop() -> None:
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(
+            new_tokenizer(),
+            store_of(moving_dot(30, 0)),
+            CONFIG,
+            seed=0,
+            progress=lambda done, total: heard.append((done, total)),
+            stop_if_asked=stop,
+        )
+    assert heard == [(1, 60), (2, 60)]
+
+
+def test_codes_are_moving_averages_of_their_patches() -> None:
+    tokenizer = new_tokenizer()
+    tokenizer.codes.zero_()
+    tokenizer.codes[3] = 1.0
+    tokenizer.usage[:4] = 0.5
+    before = tokenizer.usage.clone()
+    patches = torch.cat([torch.full((6, 16), 0.9), torch.full((2, 16), 0.1)])
+    errors = update_codes(tokenizer, patches)
+    assert torch.allclose(errors, torch.tensor([0.16] * 6 + [0.16] * 2), atol=1e-5)
+    share = (1.0 - DECAY) * 6 / 8
+    usage = DECAY * 0.5 + share
+    assert tokenizer.usage[3] == pytest.approx(usage)
+    assert torch.allclose(tokenizer.codes[3], torch.full((16,), (DECAY * 0.5 + share * 0.9) / usage))
+    assert torch.equal(tokenizer.usage[4:], before[4:])
+    assert torch.equal(tokenizer.codes[4:], torch.zeros(36, 16))
+
+
+def test_idle_codes_are_put_on_the_worst_patches() -> None:
+    tokenizer = new_tokenizer()
+    tokenizer.usage.fill_(1.0 / 40)
+    tokenizer.usage[[5, 8]] = 0.0
+    before = tokenizer.codes.clone()
+    patches = torch.rand(80, 16, generator=torch.Generator().manual_seed(0))
+    errors = torch.zeros(80)
+    errors[[2, 70]] = 1.0
+    restart_idle_codes(tokenizer, patches, errors, np.random.default_rng(0))
+    placed = {tuple(code.tolist()) for code in tokenizer.codes[[5, 8]]}
+    assert placed == {tuple(patch.tolist()) for patch in patches[[2, 70]]}
+    changed = torch.nonzero((tokenizer.codes != before).any(1)).flatten().tolist()
+    assert changed == [5, 8]
+    assert (tokenizer.usage > 0.0).all()
+
+
+def test_patches_come_from_where_something_changed() -> None:
+    tokenizer = new_tokenizer()
+    tokenizer.set_mean_frame(torch.full((SIDE, SIDE), 100 / 255))
+    previous = torch.full((3, SIDE, SIDE), 100, dtype=torch.uint8)
+    frames = previous.clone()
+    frames[1, 5, 6] = 151
+    frames[2, 0, 0] = 104  # too little to be motion
+    patches = draw_patches(tokenizer, frames, previous, 1.0, np.random.default_rng(0))
+    expected = torch.zeros(16)
+    expected[1 * 4 + 2] = 51 / 255
+    assert torch.allclose(patches, expected.expand(48, 16), atol=1e-6)
+
+
+def test_a_share_of_the_patches_is_of_those_that_moved() -> None:
+    moved = np.zeros(1000, bool)
+    moved[[3, 7]] = True
+    chosen = choose_patches(moved, 400, 0.75, np.random.default_rng(0))
+    assert len(chosen) == 400
+    assert 300 <= moved[chosen].sum() < 310
+    assert len(choose_patches(np.zeros(10, bool), 400, 0.75, np.random.default_rng(0))) == 400
+
+
+def test_frames_have_predecessors_and_games_have_equal_shares() -> None:
+    frames = store_of(moving_dot(3, 0, game=5), moving_dot(2, 1, game=5), moving_dot(40, 2, game=2))
+    rows = rows_with_predecessor(frames)
+    assert rows[1].tolist() == [1, 2, 3, 5, 6]
+    assert rows[0].tolist() == list(range(8, 48))
+    drawn = draw_rows(rows, 101, np.random.default_rng(0))
+    assert len(drawn) == 101
+    assert np.isin(drawn, rows[0]).sum() in (50, 51)
+
+
+# --- the measure ---
+
+
+class Recording(FrameTokenizer):
+    """Numbers the frames it is shown, and shows others in their place."""
+
+    def __init__(self, shown: torch.Tensor) -> None:
+        super().__init__(replace(CONFIG, vocabulary=64), (SIDE, SIDE))
+        self.shown = shown
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.arange(len(frames)).unsqueeze(1).repeat(1, 9)
+
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.shown[tokens[:, 0]]
+
+
+def measured() -> tuple[Episode, torch.Tensor]:
+    """An episode of a dot, and its frames from the second on in [0, 1]."""
+    episode = moving_dot(50, 4)
+    return episode, torch.from_numpy(episode.observations[1:].astype(np.float32) / 255.0)
+
+
+def test_a_perfect_reconstruction_scores_one() -> None:
+    episode, shown = measured()
+    quality = tokenizer_quality(Recording(shown), store_of(episode))
+    assert (quality.moving_recall, quality.small_recall) == (1.0, 1.0)
+    assert (quality.precision, quality.small_precision) == (1.0, 1.0)
+    assert quality.mean_error == pytest.approx(0.0, abs=1e-4)
+    assert quality.num_frames == 50
+    assert quality.vocabulary_used == pytest.approx(50 / 64)
+    assert quality.perplexity == pytest.approx(50.0)
+
+
+def test_a_lost_dot_is_not_recalled_and_a_ghost_is_not_precise() -> None:
+    episode, shown = measured()
+    background = shown.median(0).values.expand_as(shown)
+    lost = tokenizer_quality(Recording(background), store_of(episode))
+    assert lost.small_recall == 0.0
+    assert math.isnan(lost.small_precision)
+    ghosts = shown.clone()
+    ghosts[:, 0, :2] = 0.9
+    ghost = tokenizer_quality(Recording(ghosts), store_of(episode))
+    assert ghost.small_recall == 1.0
+    assert ghost.small_precision < 0.5
+
+
+def test_large_objects_are_not_small_and_standing_ones_do_not_move() -> None:
+    episode, _ = measured()
+    frames = episode.observations.copy()
+    frames[26:, 2:8, 2:8] = 200  # appears once, then stands there; the median is the background
+    shown = torch.from_numpy(frames[1:].astype(np.float32) / 255.0)
+    shown[25:, 2:8, 2:8] = shown[:24].median(0).values[2:8, 2:8]
+    store = store_of(Episode(**{**episode.__dict__, "observations": frames}))
+    quality = tokenizer_quality(Recording(shown), store)
+    assert quality.small_recall == 1.0
+    assert 0.4 < quality.moving_recall < 0.8  # some 34 pixels of the square, in one frame, and 50 dots

@@ -1,0 +1,441 @@
+"""The world-action learner: every loss term by hand, sharding, exact continuation, what is trained when."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from system.algorithms.jowa import WorldActionLearner, learning_rate_at
+from system.algorithms.jowa_losses import TokenWindows, backups, clone_loss, value_losses, world_losses
+from system.algorithms.world_action_agent import WorldActionAgent
+from system.config import (
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+    TokenizerConfig,
+    WorldActionConfig,
+    WorldActionTrainingConfig,
+)
+from system.envs.atari_games import GAMES
+from system.errors import ConfigError
+from system.types import SegmentBatch, TaskSpec
+
+PONG, BREAKOUT, PER_FRAME, LENGTH, DISCOUNT = 39, 13, 4, 4, 0.9
+TASK = TaskSpec("ALE/Pong-v5", 144, 18, 100, frame_shape=(12, 12), valid_actions=(0, 1, 3, 4, 11, 12), game=PONG)
+CONFIG = RunConfig(
+    algorithm="jowa",
+    discount=DISCOUNT,
+    model=ModelConfig(context_length=LENGTH),
+    tokenizer=TokenizerConfig(vocabulary=9, tokens_per_side=2),
+    world=WorldActionConfig(
+        context_length=LENGTH, width=8, num_layers=2, num_heads=2, q_width=8, num_atoms=9, num_q_heads=2
+    ),
+    jowa=WorldActionTrainingConfig(batch_size=4, learning_rate=3e-3, warmup_steps=2, target_update_steps=3),
+    pretrain=PretrainConfig(update_steps=8),
+)
+
+
+def draw_segments(rows: int = 4, seed: int = 0) -> SegmentBatch:
+    """Windows padded on the left by 0, 1, 2, 3, 0 … steps; every other one ends in a terminal state."""
+    generator = np.random.default_rng(seed)
+    valid = np.arange(LENGTH) >= (np.arange(rows) % LENGTH)[:, None]
+    terminated = np.zeros((rows, LENGTH), bool)
+    terminated[1::2, -1] = True
+    return SegmentBatch(
+        observations=(generator.integers(9, size=(rows, LENGTH, PER_FRAME)) * valid[..., None]).astype(np.int16),
+        actions=generator.choice([1, 3], size=(rows, LENGTH)) * valid,
+        rewards=(generator.choice([-2.0, 0.0, 5.0], size=(rows, LENGTH)) * valid).astype(np.float32),
+        returns_to_go=np.zeros((rows, LENGTH), np.float32),
+        valid=valid,
+        returns_valid=valid,
+        terminated=terminated,
+        game=np.where(np.arange(rows) % 4 < 2, PONG, BREAKOUT),
+    )
+
+
+def make_agent(config: RunConfig = CONFIG) -> WorldActionAgent:
+    agent = WorldActionAgent(TASK, config)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        # Away from the beginning, where all values are equal and target and online head are one.
+        for parameter in [*agent.model.parameters(), *agent.target_head.parameters()]:
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return agent
+
+
+def windows_of(segments: SegmentBatch) -> TokenWindows:
+    return TokenWindows.of(segments, torch.device("cpu"))
+
+
+def hidden_of(agent: WorldActionAgent, windows: TokenWindows) -> tuple[torch.Tensor, torch.Tensor]:
+    hidden = agent.model(windows.tokens, windows.actions, windows.game)
+    return hidden, hidden[:, :, PER_FRAME - 1]
+
+
+def with_training(**changes: object) -> RunConfig:
+    return replace(CONFIG, jowa=replace(CONFIG.jowa, **changes))
+
+
+def test_windows_are_aligned_on_the_left_and_rewards_become_signs() -> None:
+    segments = draw_segments()
+    windows = windows_of(segments)
+    for row in range(4):
+        count = LENGTH - row
+        assert windows.valid[row].tolist() == [True] * count + [False] * row
+        assert np.array_equal(windows.tokens[row, :count].numpy(), segments.observations[row, row:])
+        assert np.array_equal(windows.actions[row, :count].numpy(), segments.actions[row, row:])
+        assert np.array_equal(windows.reward_signs[row, :count].numpy(), np.sign(segments.rewards[row, row:]))
+        assert windows.terminated[row].tolist() == [bool(row % 2 and step == count - 1) for step in range(LENGTH)]
+        assert windows.tokens[row, count:].sum() == 0
+
+
+@torch.no_grad()
+def test_the_world_losses_are_cross_entropies_of_what_follows() -> None:
+    agent, windows = make_agent(), windows_of(draw_segments())
+    hidden, _ = hidden_of(agent, windows)
+    losses = world_losses(agent.model, hidden, windows)
+    token = reward = end = 0.0
+    for row in range(4):
+        for step in range(int(windows.valid[row].sum())):
+            at_action = hidden[row, step, PER_FRAME]
+            sign = int(windows.reward_signs[row, step])
+            reward -= agent.model.reward_logits(at_action).log_softmax(-1)[sign + 1].item()
+            end -= agent.model.end_logits(at_action).log_softmax(-1)[int(windows.terminated[row, step])].item()
+            for place in range(PER_FRAME):
+                if step == place == 0:
+                    continue
+                before = hidden[row, step - 1, PER_FRAME] if place == 0 else hidden[row, step, place - 1]
+                predicted = agent.model.next_token_logits(before).log_softmax(-1)
+                token -= predicted[windows.tokens[row, step, place]].item()
+    assert losses["token"].item() == pytest.approx(token / (4 * (LENGTH * PER_FRAME - 1)), rel=1e-5)
+    assert losses["reward"].item() == pytest.approx(reward / (4 * LENGTH), rel=1e-5)
+    assert losses["end"].item() == pytest.approx(end / (4 * LENGTH), rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_value_losses_by_hand() -> None:
+    agent, windows = make_agent(), windows_of(draw_segments())
+    # An action that neither game knows looks best everywhere: it must count nowhere.
+    agent.model.q_head.output.bias.view(2, 18, 9)[:, 17, -1] += 30.0
+    _, features = hidden_of(agent, windows)
+    target_features = features + 0.3
+    assert (agent.model.q_values(target_features).argmax(dim=-1) == 17).all()
+    losses = value_losses(agent, features, target_features, windows, backups(windows, DISCOUNT, 1))
+    support = agent.model.q_head.support
+    spacing = (support[1] - support[0]).item()
+    td = gap = 0.0
+    for row in range(4):
+        allowed = list(GAMES[int(windows.game[row])].minimal_actions)
+        count = int(windows.valid[row].sum())
+        for step in range(count):
+            is_terminal = bool(windows.terminated[row, step])
+            if step == count - 1 and not is_terminal:
+                continue
+            reward = windows.reward_signs[row, step].item()
+            if is_terminal:
+                atoms = {reward: 1.0}
+            else:
+                online = agent.model.q_values(target_features[row, step + 1])
+                best = max(allowed, key=lambda action: online[action].item())
+                valued = agent.target_head(target_features[row, step + 1])[best].exp()
+                atoms = {
+                    reward + DISCOUNT * atom: share
+                    for atom, share in zip(support.tolist(), valued.tolist(), strict=True)
+                }
+            target = [
+                sum(
+                    share * max(0.0, 1.0 - abs(min(max(value, -10.0), 30.0) - atom) / spacing)
+                    for value, share in atoms.items()
+                )
+                for atom in support.tolist()
+            ]
+            action = int(windows.actions[row, step])
+            predicted = agent.model.q_head(features[row, step])
+            td -= float(np.dot(target, predicted[action].numpy()))
+            q_values = (predicted.exp() @ support).tolist()
+            gap += math.log(sum(math.exp(q_values[each]) for each in allowed)) - q_values[action]
+    assert losses["td"].item() == pytest.approx(td / (4 * LENGTH), rel=1e-4)
+    assert losses["conservative"].item() == pytest.approx(gap / (4 * LENGTH), rel=1e-4)
+
+
+@torch.no_grad()
+def test_the_clone_loss_is_over_valid_actions_and_steps() -> None:
+    agent = make_agent(with_training(objective="clone"))
+    segments = draw_segments()
+    segments.actions[0, 0] = GAMES[PONG].minimal_actions[-1]
+    windows = windows_of(segments)
+    _, features = hidden_of(agent, windows)
+    expected = 0.0
+    for row in range(4):
+        allowed = list(GAMES[int(windows.game[row])].minimal_actions)
+        for step in range(int(windows.valid[row].sum())):
+            logits = agent.model.clone_logits(features[row, step])[allowed]
+            expected -= logits.log_softmax(-1)[allowed.index(int(windows.actions[row, step]))].item()
+    assert clone_loss(agent, features, windows).item() == pytest.approx(expected / (4 * LENGTH), rel=1e-5)
+
+
+def test_backups_stop_at_terminal_states_and_bootstrap_at_cuts() -> None:
+    def plan(num_valid: int, terminated: bool, num_steps: int) -> list[tuple[float, float, int] | None]:
+        valid = torch.arange(4)[None] < num_valid
+        windows = TokenWindows(
+            tokens=torch.zeros(1, 4, 1, dtype=torch.int64),
+            actions=torch.zeros(1, 4, dtype=torch.int64),
+            reward_signs=torch.tensor([[1.0, -1.0, 0.0, 1.0]]) * valid,
+            terminated=(torch.arange(4)[None] == num_valid - 1) & terminated,
+            valid=valid,
+            game=torch.zeros(1, dtype=torch.int64),
+        )
+        result = backups(windows, 0.5, num_steps)
+        columns = (result.rewards, result.discounts, result.states)
+        rows = zip(*(column[0].tolist() for column in columns), strict=True)
+        return [row if known else None for row, known in zip(rows, result.known[0].tolist(), strict=True)]
+
+    assert plan(4, False, 1) == [(1.0, 0.5, 1), (-1.0, 0.5, 2), (0.0, 0.5, 3), None]
+    assert plan(4, True, 1)[3] == (1.0, 0.0, 3)
+    assert plan(2, False, 1) == [(1.0, 0.5, 1), None, None, None]
+    assert plan(2, True, 1)[1][:2] == (-1.0, 0.0) and plan(2, True, 1)[2:] == [None, None]
+    assert plan(4, False, 2) == [(0.5, 0.25, 2), (-1.0, 0.25, 3), (0.0, 0.5, 3), None]
+    assert plan(4, True, 3) == [(0.5, 0.125, 3), (-0.75, 0.0, 3), (0.5, 0.0, 3), (1.0, 0.0, 3)]
+    assert plan(1, False, 9) == [None] * 4
+
+
+def update(learner: WorldActionLearner, step: int, stage: str = "offline", rows: int = 4) -> dict[str, float]:
+    metrics = learner.update(draw_segments(rows, seed=step), [], stage=stage, step=step)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def changed(before: nn.Module, after: nn.Module) -> bool:
+    pairs = zip(before.state_dict().values(), after.state_dict().values(), strict=True)
+    return any(not torch.equal(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("objective", "stage", "step", "trained"),
+    [
+        ("jowa", "offline", 3, {"world"}),
+        ("jowa", "offline", 4, {"world", "value"}),
+        ("jowa", "online", 0, {"world", "value"}),
+        ("conservative_q", "offline", 0, {"value"}),
+        ("clone", "offline", 0, {"clone"}),
+    ],
+)
+def test_each_objective_and_stage_trains_its_heads(
+    objective: str, stage: str, step: int, trained: set[str]
+) -> None:
+    config = with_training(objective=objective, weight_decay=0.0)
+    agent, fresh = WorldActionAgent(TASK, config), WorldActionAgent(TASK, config)
+    metrics = update(WorldActionLearner(agent, config), step, stage)
+    assert {name.split("/")[0] for name in metrics} - {"jowa"} == trained
+    assert changed(fresh.model.backbone, agent.model.backbone) == (objective != "conservative_q")
+    assert changed(fresh.model.reward_head, agent.model.reward_head) == ("world" in trained)
+    assert changed(fresh.model.q_head.output, agent.model.q_head.output) == ("value" in trained)
+    assert not changed(fresh.tokenizer, agent.tokenizer)
+
+
+def test_the_joint_loss_weighs_its_terms() -> None:
+    config = with_training(world_weight=0.3, conservative_weight=0.7)
+    learner = WorldActionLearner(make_agent(config), config)
+    windows = windows_of(draw_segments())
+    joint, terms = learner._loss(windows, False)
+    world = sum(terms[f"world/{name}_loss"] for name in ("token", "reward", "end"))
+    expected = 0.3 * world + terms["value/td_loss"] + 0.7 * terms["value/conservative_loss"]
+    assert joint.item() == pytest.approx(expected.item(), rel=1e-6)
+    alone, terms = learner._loss(windows, True)
+    assert alone.item() == pytest.approx(sum(terms.values()).item(), rel=1e-6)
+
+
+def test_no_gradient_reaches_targets_and_all_terms_reach_the_backbone() -> None:
+    agent = make_agent()
+    learner = WorldActionLearner(agent, CONFIG)
+    _, terms = learner._loss(windows_of(draw_segments()), False)
+    for name in ("world/token_loss", "world/end_loss", "value/td_loss", "value/conservative_loss"):
+        agent.zero_grad(set_to_none=True)
+        terms[name].backward(retain_graph=True)
+        assert float(agent.model.token_table.grad.abs().max()) > 0.0, name
+    assert all(parameter.grad is None for parameter in agent.target_head.parameters())
+
+
+def test_the_target_is_copied_by_the_step_alone() -> None:
+    agent = make_agent()
+    learner = WorldActionLearner(agent, CONFIG)
+    copied = []
+    for stage, step in [("offline", step) for step in range(8)] + [("online", step) for step in range(4)]:
+        before = {name: value.clone() for name, value in agent.target_head.state_dict().items()}
+        online = {name: value.clone() for name, value in agent.model.q_head.state_dict().items()}
+        update(learner, step, stage)
+        after = agent.target_head.state_dict()
+        if any(not torch.equal(before[name], value) for name, value in after.items()):
+            assert all(torch.equal(online[name], value) for name, value in after.items())
+            copied.append((stage, step))
+    assert copied == [("offline", 4), ("offline", 7), ("online", 0), ("online", 3)]
+
+
+class Halves:
+    """Two learners whose gradients are averaged: the first one's wait until the second's are there."""
+
+    def __init__(self) -> None:
+        self.offered: list[list[torch.Tensor]] = []
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        own = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.offered.append([gradient.clone() for gradient in own])
+        if len(self.offered) == 2:
+            for gradient, first in zip(own, self.offered[0], strict=True):
+                gradient.add_(first).div_(2.0)
+
+
+@pytest.mark.parametrize("objective", ["jowa", "conservative_q", "clone"])
+def test_two_learners_on_half_batches_equal_one_on_the_whole(objective: str) -> None:
+    # Small steps: Adam makes whole ones of the rounding of gradients that are zero (the key biases').
+    config = with_training(objective=objective, online_learning_rate=1e-5)
+    whole_agent, first_agent, second_agent = (make_agent(config) for _ in range(3))
+    whole, halves = draw_segments(8), Halves()
+    shares = [
+        SegmentBatch(**{name: value[part] for name, value in vars(whole).items()})
+        for part in (slice(0, 4), slice(4, 8))
+    ]
+    WorldActionLearner(whole_agent, config).update(whole, [], stage="online", step=1)
+    for rank, (agent, share) in enumerate(zip((first_agent, second_agent), shares, strict=True)):
+        learner = WorldActionLearner(agent, config, average_gradients=halves.average, shard=(rank, 2))
+        learner.update(share, [], stage="online", step=1)
+    for ours, theirs in zip(second_agent.model.parameters(), whole_agent.model.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None:
+            assert float((ours.grad - theirs.grad).abs().max()) <= 1e-6
+        assert float((ours - theirs).detach().abs().max()) <= 1e-6
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_restored_learner_goes_on_bit_for_bit(dropout: float) -> None:
+    config = replace(CONFIG, world=replace(CONFIG.world, dropout=dropout))
+    learner, other = (WorldActionLearner(WorldActionAgent(TASK, config), config) for _ in range(2))
+    for step in range(5):
+        update(learner, step)
+    other.load_state(learner.state())
+    torch.manual_seed(123)
+    for step in range(5, 8):
+        assert update(learner, step) == update(other, step)
+    ours, theirs = learner.state(), other.state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    acting = WorldActionAgent(TASK, config)
+    acting.load_state_dict(learner.weights())
+    assert not changed(acting, learner.agent)
+
+
+def test_dropout_leaves_targets_and_the_global_generator_alone() -> None:
+    config = replace(CONFIG, world=replace(CONFIG.world, dropout=0.5))
+    agent = make_agent(config)
+    learner = WorldActionLearner(agent, config)
+    windows = windows_of(draw_segments())
+    features = hidden_of(agent, windows)[1]
+    calm = learner._target_features(features, windows)
+    assert torch.equal(calm, learner._target_features(features, windows))
+    assert not torch.equal(calm, features)
+    assert agent.model.training
+    agent.eval()
+    assert torch.equal(calm, hidden_of(agent, windows)[1])
+    before = torch.random.get_rng_state()
+    update(learner, 6)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_values_of_a_chain_are_learnt_and_stop_at_its_end() -> None:
+    """Three frames, rewards 0, 0, 1, the end; a second action that the data lack is worth less under CQL."""
+    config = replace(
+        with_training(
+            objective="conservative_q", learning_rate=1e-2, target_update_steps=3, conservative_weight=0.02
+        ),
+        world=replace(CONFIG.world, width=16, num_atoms=41),
+    )
+    learner = WorldActionLearner(WorldActionAgent(TASK, config), config)
+    valid = np.tile(np.array([False, True, True, True]), (2, 1))
+    tokens = np.zeros((2, LENGTH, PER_FRAME), np.int16)
+    tokens[:, 1:] = np.arange(3)[None, :, None]
+    rewards = np.zeros((2, LENGTH), np.float32)
+    rewards[:, -1] = 7.0
+    terminated = np.zeros((2, LENGTH), bool)
+    terminated[:, -1] = True
+    segments = SegmentBatch(
+        tokens,
+        np.ones((2, LENGTH), np.int64) * valid,
+        rewards,
+        np.zeros((2, LENGTH), np.float32),
+        valid,
+        valid,
+        terminated,
+        np.full(2, BREAKOUT),
+    )
+    for step in range(150):
+        learner.update(segments, [], stage="offline", step=step)
+    windows = windows_of(segments)
+    with torch.no_grad():
+        q_values = learner.agent.model.q_values(hidden_of(learner.agent, windows)[1])[0, :3]
+    assert q_values[:, 1].tolist() == pytest.approx([DISCOUNT**2, DISCOUNT, 1.0], abs=0.12)
+    valid_actions = list(GAMES[BREAKOUT].minimal_actions)
+    assert q_values[:, valid_actions].argmax(-1).tolist() == [1, 1, 1]
+
+
+def test_losses_fall_on_a_repeated_batch() -> None:
+    config = replace(with_training(world_share=1.0), pretrain=PretrainConfig(update_steps=100))
+    learner = WorldActionLearner(WorldActionAgent(TASK, config), config)
+    segments = draw_segments()
+    history = [learner.update(segments, [], stage="offline", step=step) for step in range(100)]
+    for name in ("world/token_loss", "world/reward_loss", "world/end_loss"):
+        assert float(history[-1][name]) < 0.6 * float(history[0][name]), name
+
+
+def test_the_learning_rate_warms_up_and_stays() -> None:
+    training = WorldActionTrainingConfig(learning_rate=1.0, online_learning_rate=0.25, warmup_steps=4)
+    assert [learning_rate_at(training, "offline", step) for step in (0, 1, 3, 4, 90)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    assert learning_rate_at(training, "online", 0) == 0.25
+    learner = WorldActionLearner(make_agent(), CONFIG)
+    update(learner, 0)
+    assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(1.5e-3)
+
+
+def test_decay_is_for_weight_matrices() -> None:
+    learner = WorldActionLearner(make_agent(), CONFIG)
+    decayed, free = (group["params"] for group in learner.optimizer.param_groups)
+    names = {id(parameter): name for name, parameter in learner.agent.model.named_parameters()}
+    decayed_names, free_names = ({names[id(parameter)] for parameter in part} for part in (decayed, free))
+    assert {"backbone.blocks.0.query_key_value.weight", "token_head.0.weight"} <= decayed_names
+    assert {"token_table", "positions", "token_head.0.bias"} <= free_names
+    assert len(decayed) + len(free) == len(names)
+
+
+def test_the_agents_weights_follow_the_seed_and_its_frozen_parts_stay_in_evaluation_mode() -> None:
+    state = torch.random.get_rng_state()
+    first, second = WorldActionAgent(TASK, CONFIG), WorldActionAgent(TASK, CONFIG)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not changed(first, second)
+    assert changed(first, WorldActionAgent(TASK, replace(CONFIG, seed=1)))
+    assert not changed(first.model.q_head, first.target_head)
+    first.train()
+    assert (first.model.training, first.tokenizer.training, first.target_head.training) == (True, False, False)
+    frozen = [*first.tokenizer.parameters(), *first.target_head.parameters()]
+    assert not any(parameter.requires_grad for parameter in frozen)
+    second.tokenizer.load_state_dict({name: value + 1 for name, value in second.tokenizer.state_dict().items()})
+    first.set_tokenizer(second.tokenizer)
+    assert not changed(first.tokenizer, second.tokenizer)
+
+
+def test_every_game_has_its_own_buttons() -> None:
+    table = WorldActionAgent(replace(TASK, valid_actions=(0, 2)), CONFIG).valid_actions
+    assert table.shape == (len(GAMES), 18)
+    assert table[PONG].nonzero().flatten().tolist() == [0, 2]
+    assert table[BREAKOUT].nonzero().flatten().tolist() == [0, 1, 3, 4]
+    with pytest.raises(ConfigError, match="Hopper-v5"):
+        WorldActionAgent(TaskSpec("Hopper-v5", 11, 3, 1000), CONFIG)
+
+
+def test_bfloat16_gives_finite_losses_near_those_of_float32() -> None:
+    configs = CONFIG, replace(CONFIG, precision="bfloat16")
+    exact, rough = (update(WorldActionLearner(make_agent(config), config), 6) for config in configs)
+    assert exact != rough
+    for name, value in exact.items():
+        assert rough[name] == pytest.approx(value, rel=0.1, abs=0.1), name

@@ -1,0 +1,105 @@
+"""The world-action model stepped through imagined futures, against whole passes over written-out sequences."""
+
+import pytest
+import torch
+
+from system.errors import ShapeError
+from system.models.world_action import WorldActionModel
+from system.models.world_action_imagination import WorldActionImagination
+from system.types import TokenContext
+from tests.support.tiny_world import CONFIG, TOKENS, make_token_context, make_world
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldActionModel:
+    return make_world()
+
+
+def history(context: TokenContext, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One environment's frames [n, K] and the actions [n − 1] between them, padding left out."""
+    valid = context.valid[row]
+    return context.tokens[row, valid], context.actions[row, valid[:-1]]
+
+
+@torch.no_grad()
+def outputs(model: WorldActionModel, frames: torch.Tensor, actions: torch.Tensor, game: int) -> torch.Tensor:
+    """Of the last step, at its K tokens and at its action: a whole pass."""
+    return model(frames[None], actions[None], torch.tensor([game]))[0, -1]
+
+
+@torch.no_grad()
+def written_out(
+    model: WorldActionModel, frames: torch.Tensor, actions: torch.Tensor, game: int
+) -> tuple[torch.Tensor, float, bool, torch.Tensor]:
+    """Next frame, reward, end and Q after the last action, by one whole pass for each token."""
+    at_action = outputs(model, frames, actions, game)[-1]
+    logits, tokens = model.next_token_logits(at_action), torch.zeros(TOKENS, dtype=torch.int64)
+    padded = torch.cat([actions, torch.zeros(1, dtype=torch.int64)])
+    for index in range(TOKENS):
+        tokens[index] = logits.argmax()
+        read = outputs(model, torch.cat([frames, tokens[None]]), padded, game)
+        logits = model.next_token_logits(read[index])
+    reward, end = model.reward_logits(at_action).argmax().item() - 1, bool(model.end_logits(at_action).argmax())
+    return tokens, reward, end, model.q_values(read[TOKENS - 1])
+
+
+@torch.no_grad()
+def test_the_present_is_valued_as_by_a_whole_pass(model: WorldActionModel) -> None:
+    context = make_token_context(3)
+    _, values = WorldActionImagination(model, 0.9).begin(context)
+    assert torch.equal(torch.isneginf(values), ~context.valid_actions)
+    for row, game in enumerate(context.game.tolist()):
+        frames, actions = history(context, row)
+        padded = torch.cat([actions, torch.zeros(1, dtype=torch.int64)])
+        expected = model.q_values(outputs(model, frames, padded, game)[TOKENS - 1])
+        valid = context.valid_actions[row]
+        assert torch.allclose(values[row, valid], expected[valid], atol=1e-4)
+
+
+def test_futures_are_those_of_whole_passes(model: WorldActionModel) -> None:
+    """Branches, drops and reorders rows twice; the second step goes on from what the first imagined."""
+    context = make_token_context(3)
+    imagination = WorldActionImagination(model, 0.9)
+    carry, _ = imagination.begin(context)
+    futures = [history(context, row) for row in range(4)]
+    games, seen_rewards, seen_ends = context.game.tolist(), set(), set()
+    for parents, taken in ((torch.tensor([3, 0, 2, 0, 1, 2, 3]), 1), (torch.tensor([6, 1, 0, 1, 4, 3]), 2)):
+        chosen = (torch.arange(len(parents)) * 2 + taken) % 6
+        carry, rewards, ends, values = imagination.step(carry, parents, chosen)
+        games = [games[parent] for parent in parents.tolist()]
+        following = []
+        for row, parent in enumerate(parents.tolist()):
+            frames, actions = futures[parent]
+            actions = torch.cat([actions, chosen[row : row + 1]])
+            tokens, reward, end, expected = written_out(model, frames, actions, games[row])
+            assert imagination.observations(carry)[row].tolist() == tokens.tolist()
+            assert (rewards[row].item(), bool(ends[row])) == (reward, end)
+            valid = ~torch.isneginf(values[row])
+            assert torch.equal(valid, carry.valid_actions[row])
+            assert torch.allclose(values[row, valid], expected[valid], atol=1e-4)
+            following.append((torch.cat([frames, tokens[None]]), actions))
+            seen_rewards.add(reward)
+            seen_ends.add(end)
+        futures = following
+    assert len(seen_rewards) > 1 and len(seen_ends) > 1, "the example tells too little"
+
+
+def test_a_carry_can_be_gone_on_with_again(model: WorldActionModel) -> None:
+    imagination = WorldActionImagination(model, 0.9)
+    carry, _ = imagination.begin(make_token_context(2))
+    carry = imagination.step(carry, torch.arange(4), torch.ones(4, dtype=torch.int64))[0]
+    parents, actions = torch.tensor([1, 3]), torch.tensor([1, 4])
+    first = imagination.step(carry, parents, actions)
+    imagination.step(carry, torch.tensor([0, 0, 2]), torch.tensor([0, 5, 2]))
+    second = imagination.step(carry, parents, actions)
+    assert torch.equal(first[0].tokens, second[0].tokens)
+    assert torch.equal(first[3], second[3])
+
+
+def test_imagination_ends_with_the_models_positions(model: WorldActionModel) -> None:
+    imagination = WorldActionImagination(model, 0.9)
+    carry, _ = imagination.begin(make_token_context(CONFIG.context_length - 1))
+    rows, actions = torch.arange(4), torch.ones(4, dtype=torch.int64)
+    carry = imagination.step(carry, rows, actions)[0]
+    with pytest.raises(ShapeError, match="beyond"):
+        imagination.step(carry, rows, actions)
