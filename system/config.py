@@ -77,7 +77,7 @@ class CriticConfig:
 class TokenizerConfig:
     vocabulary: int = setting(2048, low=2, high=32768, doc="number of different tokens")
     tokens_per_side: int = setting(6, low=1, high=84, doc="K is its square; divides the frame's sides")
-    update_steps: int = setting(600, low=1)
+    update_steps: int = setting(400, low=1)
     batch_size: int = setting(128, low=1, doc="frames a step, over all games")
     moving_share: float = setting(0.75, low=0.0, high=1.0, doc="of the patches learnt from, those that changed")
 

@@ -18,7 +18,8 @@ COURT = slice(14, 77)  # rows between the walls
 LEFT_WALL, PADDLE = 11, 73  # columns: the court ends there, the own paddle begins here
 CONTRAST = 15
 LARGEST_BALL = 12  # pixels; more than that is a screen between two games
-REACH = 1.0  # rows off the ball that need no move
+REACH = 2.0  # rows off the ball that need no move
+MOMENTUM = 1.5  # decisions for which the paddle glides on
 
 
 class PongTracker:
@@ -56,12 +57,13 @@ def track(frame: UInt8[np.ndarray, "84 84"], before: UInt8[np.ndarray, "84 84"] 
     if paddle is None or ball is None:
         return FIRE
     earlier = None if before is None else find_ball(before)
-    goal = ball[0]
-    if earlier is not None:
-        goal = _landing_row(ball, earlier)
-    if abs(goal - paddle) <= REACH:
+    earlier_paddle = None if before is None else find_paddle(before)
+    goal = ball[0] if earlier is None else _landing_row(ball, earlier)
+    glide = 0.0 if earlier_paddle is None else MOMENTUM * (paddle - earlier_paddle)
+    error = goal - (paddle + glide)
+    if abs(error) <= REACH:
         return STAY
-    return UP if goal < paddle else DOWN
+    return UP if error < 0.0 else DOWN
 
 
 def find_paddle(frame: UInt8[np.ndarray, "84 84"]) -> float | None:

@@ -7,7 +7,8 @@ thousandth of a grey level a pixel. So pixels are judged where something is goin
 - moving: belongs to an object and has changed since the previous frame;
 - small: moving, and part of at most `SMALL_PIXELS` object pixels in the square around it: balls and bullets.
 
-A pixel is recalled where the reconstruction lies nearer to the frame than to the background.
+A pixel is recalled where the reconstruction lies nearer to the frame than to the background, and found where the
+reconstruction shows anything at most one pixel away: a ball that is blurred or a pixel off is found.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class TokenizerQuality:
     Attributes:
         moving_recall: share of moving pixels that are reconstructed; NaN where nothing moves.
         small_recall: of small ones; NaN likewise.
+        small_found: share of small pixels that are found; NaN likewise.
         precision: share of the reconstructions' object pixels where the frame has an object too.
         small_precision: of those that look small: the share of balls that are really there.
         mean_error: mean |x̂ − x| over all pixels, in grey levels of 255.
@@ -45,6 +47,7 @@ class TokenizerQuality:
 
     moving_recall: float
     small_recall: float
+    small_found: float
     precision: float
     small_precision: float
     mean_error: float
@@ -139,9 +142,11 @@ def _judge(
     # Half the level, so that an object which is barely too faint to count does not make its image a ghost.
     present = contrast > 0.5 * OBJECT_LEVELS
     claimed_small = claimed & _is_sparse(claimed)
+    near = functional.max_pool2d(claimed.float().unsqueeze(1), 3, stride=1, padding=1).squeeze(1) > 0.0
     cases = {
         "moving_recall": (moving, recalled),
         "small_recall": (small, recalled),
+        "small_found": (small, near),
         "precision": (claimed, present),
         "small_precision": (claimed_small, present),
     }

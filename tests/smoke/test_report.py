@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from system.cli.main import main
 from system.cli.report import read_exploration
 from system.evaluation import report_figures
+from system.evaluation.report import Section, TextTable
+from system.evaluation.report_page import render_page
 from tests.support.summary_factory import Returns, make_record, make_summary, write_run
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -152,6 +154,16 @@ def test_other_configurations_are_other_tables_named_by_what_differs(
     assert names == {f"scores_toy-mixed-v0{suffix}.png" for suffix in ("", "-2", "-3")}
 
 
+def test_scores_count_from_the_lower_reference_and_differences_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = make_summary(SCORED)
+    summary["dataset"].update(reference_min=-200.0, reference_max=200.0)
+    rows = rows_of(report(capsys, write_run(tmp_path / "run", summary)))
+    assert rows["forward_mpc_q offline"][3:6] == ["62.5", "60.0", "65.0"]
+    assert rows["best planner: forward_mpc_q offline − rcbc_mean offline"][1:5] == ["+5.0"] * 4
+
+
 def test_games_learnt_together_are_reported_one_by_one_by_their_own_references(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +243,15 @@ def test_the_page_holds_everything_and_asks_for_nothing(
     assert "<script" not in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_whatever_a_section_holds_is_text_on_the_page() -> None:
+    hostile = "<img src=x onerror='y'>&\"|"
+    table = TextTable([hostile], [[hostile]], frozenset({hostile}))
+    section = Section(hostile, hostile, table, table, [hostile])
+    page = Page(render_page([(section, {})]))
+    assert page.cells == [hostile] * 5
+    assert "img" not in page.tags
+
+
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures of a report by the first word of their file names, in place of the files."""
@@ -248,6 +269,7 @@ def test_the_picture_of_scores_shows_means_intervals_and_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], figures: dict[str, Figure]
 ) -> None:
     shifted = {key: {seed: value + 20.0 for seed, value in each.items()} for key, each in SCORED.items()}
+    shifted[("online", "forward_mpc_q")][10_002] += 60.0
     runs = [
         write_run(tmp_path / "0", make_summary(SCORED)),
         write_run(tmp_path / "1", make_summary(shifted, seed=1)),
@@ -258,13 +280,17 @@ def test_the_picture_of_scores_shows_means_intervals_and_seeds(
         "random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_q"
     ]  # fmt: skip
     markers = {bars.get_label(): bars.lines[0].get_xdata().tolist() for bars in axes.containers}
-    assert markers["online: mean, 95 %"] == [6.0, 45.0]
+    assert markers["online: mean, 95 %"] == [6.0, 50.0]
     assert markers["offline: mean, 95 %"] == [6.0, 15.0, 20.0, 21.0, 30.0]
+    places = {bars.get_label()[:7].strip(":"): bars.lines[0].get_ydata() for bars in axes.containers}
+    assert places["offline"].round().tolist() == [0, 1, 2, 3, 4]
+    assert places["online"].round().tolist() == [0, 4]
+    assert not set(places["offline"]) & set(places["online"])
     online = next(bars for bars in axes.containers if bars.get_label().startswith("online"))
     ends = online.lines[2][0].get_segments()[1][:, 0]
     assert [f"{end:.1f}" for end in ends] == rows_of(out)["forward_mpc_q online"][4:6]
     dots = np.concatenate([dots.get_offsets()[:, 0] for dots in axes.collections if len(dots.get_offsets()) == 2])
-    assert {40.0, 50.0} <= set(dots.tolist())
+    assert {40.0, 60.0} <= set(dots.tolist())
     assert len(dots) == 2 * 7
 
 

@@ -163,7 +163,8 @@ def test_a_batch_shows_frames_and_takes_only_actions_of_the_game() -> None:
 
 
 def stored_datasets() -> list[Path]:
-    root = os.environ.get("MINARI_DATASETS_PATH")
+    """Atari datasets without repeated actions, where O2O_TEST_DATASETS names a folder that holds some."""
+    root = os.environ.get("O2O_TEST_DATASETS")
     return sorted(Path(root).glob("atari/*/*-v0/data/main_data.hdf5")) if root else []
 
 

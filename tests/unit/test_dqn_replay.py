@@ -75,6 +75,19 @@ def test_pieces_of_episodes_at_the_borders_of_a_part_are_left_out(tmp_path: Path
     assert found == [[4, 5, 6, 6], [10, 11, 11], [7, 8, 8]]
 
 
+def test_a_piece_that_begins_idly_is_no_whole_episode(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, [6, 2], begins=False)
+    write_column(tmp_path, "action", 0, np.zeros(16, dtype=np.int32))
+    write_column(tmp_path, "reward", 0, np.zeros(16, dtype=np.float32))
+    assert numbers(DqnReplay(tmp_path, TASK, max_steps=ALL, seed=0)) == [[10, 11, 11]]
+
+
+def test_the_end_of_an_episode_is_no_empty_step(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, [4, 0], unfinished=None)
+    first, second = DqnReplay(tmp_path, TASK, max_steps=ALL, seed=0)
+    assert (first.num_steps, second.num_steps) == (4, 1)
+
+
 def test_black_frames_within_an_episode_are_kept(tmp_path: Path) -> None:
     write_part(tmp_path, 0, [5])
     frames = np.zeros((13, 84, 84), dtype=np.uint8)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from system.envs.vector import EnvironmentBatch
+from system.evaluation import rollouts
 from system.evaluation.acting import Decision
 from system.evaluation.history import History
 from system.evaluation.rollouts import play_episodes
@@ -104,6 +105,32 @@ def test_each_frame_is_perceived_once_when_it_arrives() -> None:
     encoder = Encoder()
     episodes, _ = play(3, [10, 11, 12, 13, 14, 15], perceive=encoder)
     assert encoder.num_frames == sum(episode.num_steps + 1 for episode in episodes)
+
+
+def test_a_decision_takes_as_long_as_perceiving_and_deciding(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(rollouts.time, "perf_counter", lambda: clock.now)
+    batch = EnvironmentBatch(PONG, 1, make=Counter)
+    result = play_episodes(
+        clock, batch, [11], history_length=3, generator=torch.Generator(), perceive=clock.perceive
+    )
+    assert result.decision_seconds == [11.0, 11.0, 11.0]
+    batch.close()
+
+
+@dataclass
+class Clock:
+    """Time passes by perceiving, 10 seconds, and by deciding, 1 second."""
+
+    now: float = 0.0
+
+    def act(self, history: History, rows: np.ndarray, generator: torch.Generator) -> Decision:
+        self.now += 1.0
+        return Decision(np.full(len(rows), 3))
+
+    def perceive(self, frames: np.ndarray) -> np.ndarray:
+        self.now += 10.0
+        return Encoder()(frames)
 
 
 def test_frames_are_what_is_observed_where_nothing_perceives_them() -> None:

@@ -21,7 +21,7 @@ from system.config import TokenizerConfig
 from system.data.episodes import EpisodeStore
 from system.errors import ConfigError
 from system.evaluation.tokenizer_quality import tokenizer_quality
-from system.models.frame_tokenizer import FrameTokenizer
+from system.models.frame_tokenizer import CHUNK_PATCHES, FrameTokenizer
 from system.types import Episode
 
 SIDE = 12
@@ -127,14 +127,33 @@ def test_tokens_do_not_depend_on_the_frames_beside() -> None:
     assert tokenizer.encode(frames[:0]).shape == (0, 36)
 
 
-def test_every_pass_has_the_same_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer, sizes = new_tokenizer(), []
-    nearest = tokenizer.nearest
-    monkeypatch.setattr(tokenizer, "nearest", lambda patches: sizes.append(len(patches)) or nearest(patches))
-    for count in (1, 4, 9):
-        tokenizer.encode(torch.zeros(count, SIDE, SIDE, dtype=torch.uint8))
-    assert len(sizes) == 1 + 1 + 3
-    assert len(set(sizes)) == 1
+def looked_up(tokenizer: FrameTokenizer, frames: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many patches each pass of `encode` takes."""
+    sizes: list[int] = []
+    nearest = FrameTokenizer.nearest
+
+    def counted(self: FrameTokenizer, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(patches))
+        return nearest(self, patches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FrameTokenizer, "nearest", counted)
+        tokenizer.encode(frames)
+    return sizes
+
+
+def test_every_pass_has_the_same_size_and_what_stands_still_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = torch.randint(256, (40, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    passes = {count: looked_up(new_tokenizer(), frames[:count], monkeypatch) for count in (1, 16, 40)}
+    assert passes == {1: [CHUNK_PATCHES], 16: [CHUNK_PATCHES], 40: [CHUNK_PATCHES] * 3}
+    assert len(looked_up(new_tokenizer(), frames[:1].repeat(500, 1, 1), monkeypatch)) == 1
+
+
+def test_frames_that_partly_stand_still_have_the_tokens_they_have_alone(trained: FrameTokenizer) -> None:
+    frames = torch.tensor(moving_dot(60, 8).observations)
+    frames = torch.cat([frames, frames[-1:], frames[-1:], frames[:1]])
+    alone = [trained.encode(frames[index : index + 1]) for index in range(len(frames))]
+    assert torch.equal(trained.encode(frames), torch.cat(alone))
 
 
 def test_arrays_are_perceived_as_small_integers(trained: FrameTokenizer) -> None:
@@ -312,11 +331,26 @@ def test_a_perfect_reconstruction_scores_one() -> None:
     assert quality.perplexity == pytest.approx(50.0)
 
 
+def test_a_dot_that_is_a_pixel_off_is_found() -> None:
+    episode, shown = measured()
+    inner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inner[3:-3, 3:-3] = True
+    background = shown.median(0).values
+    for distance, found in ((1, 1.0), (2, 0.0)):
+        frames = episode.observations.copy()
+        frames[1:][:, ~inner] = (background[~inner] * 255.0).round().to(torch.uint8).numpy()
+        only = torch.from_numpy(frames[1:].astype(np.float32) / 255.0)
+        moved = background + torch.roll(only - background, distance, dims=2)
+        store = store_of(Episode(**{**episode.__dict__, "observations": frames}))
+        quality = tokenizer_quality(Recording(moved), store)
+        assert (quality.small_found, quality.small_recall) == (found, 0.0)
+
+
 def test_a_lost_dot_is_not_recalled_and_a_ghost_is_not_precise() -> None:
     episode, shown = measured()
     background = shown.median(0).values.expand_as(shown)
     lost = tokenizer_quality(Recording(background), store_of(episode))
-    assert lost.small_recall == 0.0
+    assert (lost.small_recall, lost.small_found) == (0.0, 0.0)
     assert math.isnan(lost.small_precision)
     ghosts = shown.clone()
     ghosts[:, 0, :2] = 0.9

@@ -125,7 +125,7 @@ def test_tokens_take_the_place_of_frames(tmp_path: Path) -> None:
     frames, (tokenizer, _) = frames_of(), prepare(tmp_path)
     store = encode_store(tokenizer, frames, tmp_path)
     assert store.observations.dtype == np.int16
-    assert np.array_equal(store.observations, tokenizer.encode(torch.from_numpy(frames.observations[:])).numpy())
+    assert np.array_equal(store.observations, tokenizer.encode(torch.tensor(frames.observations)).numpy())
     assert store.game.tolist() == [0, 1]
     for name in ("actions", "rewards", "lengths", "terminated", "returns_to_go"):
         assert np.array_equal(getattr(store, name), getattr(frames, name))
