@@ -141,7 +141,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    env_steps: int = setting(5000, low=0, doc="budget of the online stage")
+    env_steps: int = setting(5000, low=0, doc="budget of the online stage; 0 leaves it out")
     episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
     explore_with: Literal["best", "configured"] = setting(
         "best", doc="the evaluated planner that did best on the selection episodes, or the configured one"

@@ -145,7 +145,7 @@ def _validate_sizes(config: RunConfig) -> None:
         raise ConfigError(
             f"{section}.width: {model.width} is not divisible by {section}.num_heads = {model.num_heads}"
         )
-    longest = model.context_length - (1 if config.algorithm == "jowa" else 0)
+    longest = model.context_length - (2 if config.algorithm == "jowa" else 0)
     if config.planner.horizon > longest:
         raise ConfigError(
             f"planner.horizon: {config.planner.horizon} exceeds {longest}, "

@@ -169,7 +169,7 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
     if name != config.environment:
         raise ConfigError(f"checkpoint: {saved.path} is of {name}, not of {config.environment}")
     run = saved.config
-    policy = make_policy(planner_policy_name(run), saved.agent, run, run.planner)
+    policy = make_policy(planner_policy_name(run), saved.agent, saved.tasks[0], run, run.planner)
     return NoisyPolicy(policy, config.action_noise), run.context_length
 
 

@@ -24,7 +24,7 @@ from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
-from system.types import TokenContext
+from system.types import TaskSpec, TokenContext
 
 
 class RandomButtons:
@@ -48,6 +48,7 @@ class BeamSearchPolicy:
 
     Args:
         agent: in evaluation mode.
+        task: the game that is played.
         discount: γ that its values were trained with.
         planner: how to plan; horizon 0 acts on Q alone. What the horizon takes of the model's frames, the
             history cannot have. An expectation of actions does not exist, the best one is taken for it.
@@ -56,20 +57,21 @@ class BeamSearchPolicy:
         ConfigError: the horizon leaves no frame of the model's for the present one.
     """
 
-    def __init__(self, agent: WorldActionAgent, discount: float, planner: PlannerConfig) -> None:
-        self.length = agent.model.context_length - planner.horizon
+    def __init__(self, agent: WorldActionAgent, task: TaskSpec, discount: float, planner: PlannerConfig) -> None:
+        self.length = agent.model.num_valued_frames - planner.horizon
         if self.length < 1:
             raise ConfigError(
-                f"planner.horizon: {planner.horizon} must be less than world.context_length, "
-                f"{agent.model.context_length}"
+                f"planner.horizon: {planner.horizon} must be less than world.context_length - 1 = "
+                f"{agent.model.num_valued_frames}"
             )
         self.agent = agent
+        self.game = task.game
         self.imagination = WorldActionImagination(agent.model, discount)
         self.planner = replace(planner, select="argmax") if planner.select == "expectation" else planner
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Plans once for all the environments in `rows`."""
-        context = _context(self.agent, history, rows, self.length)
+        context = _context(self.agent, self.game, history, rows, self.length)
         plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
         return Decision(plan.action.cpu().numpy(), plan)
 
@@ -79,36 +81,39 @@ class ClonePolicy:
 
     Args:
         agent: trained with `jowa.objective: clone`.
+        task: the game that is played.
     """
 
-    def __init__(self, agent: WorldActionAgent) -> None:
+    def __init__(self, agent: WorldActionAgent, task: TaskSpec) -> None:
         if agent.model.clone_output is None:
             raise ConfigError("evaluation.policies: 'clone' needs an agent trained with jowa.objective: clone")
         self.agent = agent
+        self.game = task.game
         self.imagination = WorldActionImagination(agent.model, discount=1.0)
 
     @torch.no_grad()
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Draws nothing."""
-        context = _context(self.agent, history, rows, self.agent.model.context_length)
+        context = _context(self.agent, self.game, history, rows, self.agent.model.context_length)
         carry, _ = self.imagination.begin(context)
         logits = self.agent.model.clone_logits(carry.cache.hidden)
         return Decision(logits.masked_fill(~context.valid_actions, -torch.inf).argmax(dim=-1).cpu().numpy())
 
 
-Build = Callable[[WorldActionAgent, RunConfig, PlannerConfig], Policy]
+Build = Callable[[WorldActionAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
 
 FRAME_POLICIES: Mapping[str, Build] = {
-    "random": lambda agent, config, planner: RandomButtons(agent.task.valid_actions),
-    "q_greedy": lambda agent, config, planner: BeamSearchPolicy(
-        agent, config.discount, replace(planner, horizon=0)
+    "random": lambda agent, task, config, planner: RandomButtons(task.valid_actions),
+    "q_greedy": lambda agent, task, config, planner: BeamSearchPolicy(
+        agent, task, config.discount, replace(planner, horizon=0)
     ),
-    "beam": lambda agent, config, planner: BeamSearchPolicy(agent, config.discount, planner),
-    "clone": lambda agent, config, planner: ClonePolicy(agent),
+    "beam": lambda agent, task, config, planner: BeamSearchPolicy(agent, task, config.discount, planner),
+    "clone": lambda agent, task, config, planner: ClonePolicy(agent, task),
 }
 
 
-def _context(agent: WorldActionAgent, history: History, rows: np.ndarray, length: int) -> TokenContext:
+def _context(
+    agent: WorldActionAgent, game: int, history: History, rows: np.ndarray, length: int
+) -> TokenContext:
     """The newest `length` frames, on the agent's device."""
-    game = agent.task.game
     return history.token_context(rows, length, game, agent.valid_actions[game])

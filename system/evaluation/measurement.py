@@ -135,7 +135,7 @@ class Measurer:
         planner: PlannerConfig = self.config.planner
         if ratio is not None:
             planner = replace(planner, target_return_ratio=ratio)
-        return WatchedPolicy(make_policy(name, self.agent, self.config, planner), self.before_decision)
+        return WatchedPolicy(make_policy(name, self.agent, self.task, self.config, planner), self.before_decision)
 
     def _generator(self, policy: str, first_seed: int) -> torch.Generator:
         return torch_generator(

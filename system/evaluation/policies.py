@@ -10,6 +10,7 @@ from system.errors import ConfigError
 from system.evaluation.acting import Policy
 from system.evaluation.frame_policies import FRAME_POLICIES
 from system.evaluation.trajectory_policies import TRAJECTORY_POLICIES
+from system.types import TaskSpec
 
 Agent = TrajectoryAgent | WorldActionAgent
 
@@ -20,12 +21,15 @@ CONDITIONED_ON_RETURN = frozenset({"rcbc_mode", "rcbc_mean", "q_only", "forward_
 _GUIDED_BY = {"return": "forward_mpc_m", "critic": "forward_mpc_q", "none": "rcbc_mean"}
 
 
-def make_policy(name: str, agent: Agent, config: RunConfig, planner: PlannerConfig) -> Policy:
+def make_policy(
+    name: str, agent: Agent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+) -> Policy:
     """The policy called `name`.
 
     Args:
         name: a key of the algorithm's `POLICIES`.
         agent: in evaluation mode; not modified.
+        task: what is played; of an agent of several games one of them.
         config: the run's configuration.
         planner: how to plan, target-return ratio and selection included.
 
@@ -35,7 +39,7 @@ def make_policy(name: str, agent: Agent, config: RunConfig, planner: PlannerConf
     known = POLICIES[config.algorithm]
     if name not in known:
         raise ConfigError(f"evaluation.policies: unknown policy {name!r}; known: {', '.join(sorted(known))}")
-    policy: Policy = known[name](agent, config, planner)
+    policy: Policy = known[name](agent, task, config, planner)
     return policy
 
 

@@ -25,7 +25,7 @@ from system.evaluation.history import History
 from system.models.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import PlanningModel
 from system.planning.forward_mpc import forward_mpc
-from system.types import Context
+from system.types import Context, TaskSpec
 
 
 class RandomPolicy:
@@ -116,20 +116,20 @@ def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig)
     return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
 
 
-Build = Callable[[TrajectoryAgent, RunConfig, PlannerConfig], Policy]
+Build = Callable[[TrajectoryAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
 
 TRAJECTORY_POLICIES: Mapping[str, Build] = {
-    "random": lambda agent, config, planner: RandomPolicy(agent.task.action_dim),
-    "rcbc_mode": lambda agent, config, planner: ReturnConditionedMode(agent, planner),
-    "rcbc_mean": lambda agent, config, planner: _unguided(agent, config, planner),
-    "q_only": lambda agent, config, planner: _planned(
+    "random": lambda agent, task, config, planner: RandomPolicy(task.action_dim),
+    "rcbc_mode": lambda agent, task, config, planner: ReturnConditionedMode(agent, planner),
+    "rcbc_mean": lambda agent, task, config, planner: _unguided(agent, config, planner),
+    "q_only": lambda agent, task, config, planner: _planned(
         agent, replace(planner, horizon=1), _critic_guided(agent, config)
     ),
-    "forward_mpc_m": lambda agent, config, planner: _planned(
+    "forward_mpc_m": lambda agent, task, config, planner: _planned(
         agent, planner, ReturnGuided(agent.model, config.discount)
     ),
-    "forward_mpc_q": lambda agent, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
-    "iql": lambda agent, config, planner: ReferenceActor(agent),
+    "forward_mpc_q": lambda agent, task, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
+    "iql": lambda agent, task, config, planner: ReferenceActor(agent),
 }
 
 

@@ -16,12 +16,13 @@ Source: speculative decoding (Leviathan et al. 2023), with drafts by fixed-point
 """
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
 from system.errors import ShapeError
-from system.models.causal_transformer import AttentionMemory, CausalTransformer
+from system.models.causal_transformer import AttentionMemory, CausalBlock, CausalTransformer
 from system.models.world_action import WorldActionCache, WorldActionModel
 
 
@@ -184,7 +185,8 @@ def _through(
     """Outputs at tokens whose keys and values go to the given places of the memory."""
     rows = torch.arange(len(places), device=places.device)[:, None]
     later = torch.arange(memory.length, device=places.device) > places[:, None, :, None]
-    for layer, block in enumerate(backbone.blocks):
+    for layer, module in enumerate(backbone.blocks):
+        block = cast(CausalBlock, module)
         query, key, value = block.project(tokens)
         memory.keys[layer][rows, :, places] = key.transpose(1, 2)
         memory.values[layer][rows, :, places] = value.transpose(1, 2)

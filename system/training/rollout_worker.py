@@ -30,6 +30,7 @@ class RolloutWorker:
     def __init__(self, index: int, epoch: int, task: TaskSpec, config: RunConfig, replay: Replay) -> None:
         torch.set_num_threads(config.num_threads)
         self.index = index
+        self.task = task
         self.epoch = epoch
         self.config = config
         self.replay = replay
@@ -58,7 +59,7 @@ class RolloutWorker:
             self.config.planner, select="sample", target_return_ratio=exploration.target_return_ratio
         )
         drawing = round(self.config.online.drawn_share * self.environments.num_environments)
-        policy = make_policy(exploration.policy, self.agent, self.config, planner)
+        policy = make_policy(exploration.policy, self.agent, self.task, self.config, planner)
         play = play_episodes(
             MixedExploration(policy, drawing, self.config.planner.select),
             self.environments,

@@ -42,11 +42,13 @@ def work_through(run: Experiment, until: Stage) -> None:
 
 
 def _work_on_stage(run: Experiment) -> None:
-    stage = run.progress.stage
+    stage, stays_offline = run.progress.stage, run.config.online.env_steps == 0
     if stage == "offline":
         pretrain(run)
     elif stage == "offline_evaluation":
         evaluate_policies(run, "offline")
+    elif stays_offline:
+        pass  # nothing was learnt online that could be evaluated
     elif stage == "online":
         OnlineStage(run, CollapseGuard(run)).train()
     elif stage == "online_evaluation":

@@ -64,7 +64,7 @@ def make_history() -> History:
 
 
 def act(name: str, agent: WorldActionAgent, planner: PlannerConfig = PLANNER, seed: int = 0) -> np.ndarray:
-    policy = FRAME_POLICIES[name](agent, replace(CONFIG, planner=planner), planner)
+    policy = FRAME_POLICIES[name](agent, agent.task, replace(CONFIG, planner=planner), planner)
     return policy.act(make_history(), ROWS, torch.Generator().manual_seed(seed)).action
 
 
@@ -93,7 +93,7 @@ def test_actions_are_numbers_of_valid_actions(name: str, agent: WorldActionAgent
 
 
 def test_random_buttons_are_all_pressed(agent: WorldActionAgent) -> None:
-    policy = FRAME_POLICIES["random"](agent, CONFIG, PLANNER)
+    policy = FRAME_POLICIES["random"](agent, agent.task, CONFIG, PLANNER)
     generator = torch.Generator().manual_seed(0)
     drawn = [policy.act(make_history(), np.zeros(4000, dtype=int), generator).action for _ in range(2)]
     counts = np.bincount(drawn[0], minlength=6)
@@ -101,15 +101,16 @@ def test_random_buttons_are_all_pressed(agent: WorldActionAgent) -> None:
     assert not np.array_equal(*drawn)
 
 
-def test_q_greedy_takes_the_largest_value_and_sees_all_frames(agent: WorldActionAgent) -> None:
+def test_q_greedy_takes_the_largest_value_of_as_many_frames_as_were_valued(agent: WorldActionAgent) -> None:
     actions = act("q_greedy", agent)
     for action, row in zip(actions.tolist(), ROWS.tolist(), strict=True):
-        assert action == best_valid(agent.model.q_values(whole_pass(agent, row, 4)))
+        assert action == best_valid(agent.model.q_values(whole_pass(agent, row, 3)))
 
 
 def test_beam_plans_with_what_the_horizon_leaves_of_the_frames(agent: WorldActionAgent) -> None:
-    decision = FRAME_POLICIES["beam"](agent, CONFIG, PLANNER).act(make_history(), ROWS, torch.Generator())
-    context = make_history().token_context(ROWS, 2, TASK.game, agent.valid_actions[TASK.game])
+    policy = FRAME_POLICIES["beam"](agent, agent.task, CONFIG, PLANNER)
+    decision = policy.act(make_history(), ROWS, torch.Generator())
+    context = make_history().token_context(ROWS, 1, TASK.game, agent.valid_actions[TASK.game])
     assert context.valid_actions[0].tolist() == [action in VALID for action in range(6)]
     expected = beam_search(
         WorldActionImagination(agent.model, CONFIG.discount), context, config=PLANNER, generator=torch.Generator()
@@ -130,7 +131,7 @@ def test_exploring_draws_and_evaluating_does_not(agent: WorldActionAgent) -> Non
 def test_a_clone_takes_the_likeliest_valid_action() -> None:
     agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
     for action, row in zip(act("clone", agent).tolist(), ROWS.tolist(), strict=True):
-        assert action == best_valid(agent.model.clone_logits(whole_pass(agent, row, 4)))
+        assert action == best_valid(agent.model.clone_logits(whole_pass(agent, row, 3)))
 
 
 def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent) -> None:
@@ -139,5 +140,5 @@ def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent) -> None:
 
 
 def test_a_horizon_that_leaves_no_frame_is_refused(agent: WorldActionAgent) -> None:
-    with pytest.raises(ConfigError, match=r"planner\.horizon: 4 must be less than world\.context_length, 4"):
+    with pytest.raises(ConfigError, match=r"planner\.horizon: 4 must be less than world\.context_length - 1 = 3"):
         act("beam", agent, replace(PLANNER, horizon=4))
