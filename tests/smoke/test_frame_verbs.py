@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from system.cli.main import main
-from tests.support.tiny_games import GAME, write_tiny_game_config
+from tests.support.tiny_games import GAME, OTHER_DATASET, OTHER_GAME, write_tiny_game_config
 from tests.support.tiny_runs import learner_digest, read_summary
 
 
@@ -65,6 +65,28 @@ def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Pat
     config = write_tiny_game_config(tmp_path, jowa={"objective": objective}, evaluation={"policies": [policy]})
     assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     assert [record["policy"] for record in read_summary(tmp_path / "run")["evaluations"]] == [policy]
+
+
+def test_two_games_are_learnt_together_and_played_each(tmp_path: Path) -> None:
+    config = write_tiny_game_config(
+        tmp_path, dataset={"also": [OTHER_DATASET]}, evaluation={"policies": ["q_greedy"]}
+    )
+    assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    summary = read_summary(tmp_path / "run")
+    assert [record["environment"] for record in summary["evaluations"]] == [GAME, OTHER_GAME]
+    assert summary["dataset"]["episodes"] == 12
+    output = tmp_path / "evaluation.json"
+    assert main(["evaluate", str(tmp_path / "run"), "--quiet", "--output", str(output)]) == 0
+    returns = [each["returns"] for each in json.loads(output.read_text())["evaluations"]]
+    assert returns == [each["returns"] for each in summary["evaluations"]]
+
+
+def test_without_online_steps_nothing_is_evaluated_again(tmp_path: Path) -> None:
+    config = write_tiny_game_config(tmp_path, online={"env_steps": 0}, evaluation={"policies": ["random"]})
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    summary = read_summary(tmp_path / "run")
+    assert [record["stage"] for record in summary["evaluations"]] == ["offline"]
+    assert summary["next_stage"] == "done"
 
 
 def test_frames_are_not_for_the_trajectory_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

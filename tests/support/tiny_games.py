@@ -13,6 +13,8 @@ from system.types import Episode
 
 GAME = "ALE/Pong-v5"
 GAME_DATASET = "toy/pong-v0"
+OTHER_GAME = "ALE/Breakout-v5"
+OTHER_DATASET = "toy/breakout-v0"
 GAME_STEPS = 12
 
 TINY_GAME: dict[str, Any] = {
@@ -45,11 +47,11 @@ TINY_GAME: dict[str, Any] = {
 }
 
 
-def random_game(seed: int) -> Episode:
+def random_game(game: str, seed: int) -> Episode:
     """The first steps of a game that is played by chance, cut there."""
-    task = find_task(GAME)
+    task = find_task(game)
     generator = np.random.default_rng(seed)
-    environments = EnvironmentBatch(GAME, 1, noop_max=30)
+    environments = EnvironmentBatch(game, 1, noop_max=30)
     frames = [environments.reset([0], [seed])[0]]
     actions = generator.choice(np.array(task.valid_actions), size=GAME_STEPS).astype(np.int64)
     rewards = np.zeros(GAME_STEPS, dtype=np.float32)
@@ -71,18 +73,19 @@ def random_game(seed: int) -> Episode:
 
 
 def write_tiny_game_config(folder: Path, **changes: Any) -> Path:
-    """game.yaml in a folder that gets the dataset too; nested dicts are merged."""
-    if not (folder / "datasets").exists():
-        write_dataset(
-            folder / "datasets",
-            GAME_DATASET,
-            [random_game(seed) for seed in range(6)],
-            task=find_task(GAME),
-            environment_specification=environment_specification(GAME),
-            author="tests",
-            algorithm_name="random actions",
-            description="toy",
-        )
+    """game.yaml in a folder that gets the datasets too; nested dicts are merged."""
+    for game, dataset_id in ((GAME, GAME_DATASET), (OTHER_GAME, OTHER_DATASET)):
+        if not (folder / "datasets" / dataset_id).exists():
+            write_dataset(
+                folder / "datasets",
+                dataset_id,
+                [random_game(game, seed) for seed in range(6)],
+                task=find_task(game),
+                environment_specification=environment_specification(game),
+                author="tests",
+                algorithm_name="random actions",
+                description="toy",
+            )
     merged: dict[str, Any] = {}
     for layer in (TINY_GAME, {"dataset": {"path": str(folder / "datasets")}}, changes):
         for key, value in layer.items():
