@@ -87,13 +87,15 @@ def test_good_drafts_save_passes(model: WorldActionModel) -> None:
         assert 2 <= num_passes(model, drafts_of(kind, right)) <= TOKENS + 1
 
 
-def test_settled_rows_are_not_read_again(model: WorldActionModel) -> None:
+def test_what_is_settled_is_not_read_again(model: WorldActionModel) -> None:
     right = token_by_token(model, branched(model), ACTIONS).tokens
-    drafts, rows_read = right.clone(), []
+    drafts, blocks_read = right.clone(), []
     drafts[4, 1] = (drafts[4, 1] + 1) % VOCABULARY
     cache = branched(model)
-    hook = model.backbone.norm.register_forward_hook(lambda _, inputs, __: rows_read.append(len(inputs[0])))
+    hook = model.backbone.norm.register_forward_hook(lambda _, inputs, __: blocks_read.append(inputs[0].shape[:2]))
     imagine_step(model, cache, ACTIONS, drafts)
     hook.remove()
-    assert rows_read[0] == len(ROWS)
-    assert rows_read[1:] and set(rows_read[1:]) == {1}
+    assert blocks_read[0] == (len(ROWS), TOKENS + 1)
+    # The action and the first token of row 4 are settled, and all of the other rows.
+    assert blocks_read[1] == (1, TOKENS - 1)
+    assert {rows for rows, _ in blocks_read[2:]} <= {1}

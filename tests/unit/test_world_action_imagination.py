@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from system.errors import ShapeError
+from system.models import drafted_frames, world_action_imagination
 from system.models.world_action import WorldActionModel
 from system.models.world_action_imagination import WorldActionImagination
 from system.types import TokenContext
-from tests.support.tiny_world import CONFIG, TOKENS, make_token_context, make_world
+from tests.support.tiny_world import CONFIG, TOKENS, VALID_ACTIONS, make_token_context, make_world
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_futures_are_those_of_whole_passes(model: WorldActionModel) -> None:
             assert imagination.observations(carry)[row].tolist() == tokens.tolist()
             assert (rewards[row].item(), bool(ends[row])) == (reward, end)
             valid = ~torch.isneginf(values[row])
-            assert torch.equal(valid, carry.valid_actions[row])
+            assert torch.equal(valid, VALID_ACTIONS[games[row]])
             assert torch.allclose(values[row, valid], expected[valid], atol=1e-4)
             following.append((torch.cat([frames, tokens[None]]), actions))
             seen_rewards.add(reward)
@@ -94,6 +95,22 @@ def test_a_carry_can_be_gone_on_with_again(model: WorldActionModel) -> None:
     second = imagination.step(carry, parents, actions)
     assert torch.equal(first[0].tokens, second[0].tokens)
     assert torch.equal(first[3], second[3])
+
+
+def test_the_frame_before_is_the_draft(model: WorldActionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafts = []
+
+    def watched(*arguments: torch.Tensor, **named: torch.Tensor) -> drafted_frames.ImaginedStep:
+        drafts.append(named["drafts"])
+        return drafted_frames.imagine_step(*arguments, **named)
+
+    monkeypatch.setattr(world_action_imagination, "imagine_step", watched)
+    context, imagination = make_token_context(2), WorldActionImagination(model, 0.9)
+    parents, actions = torch.tensor([1, 3, 1]), torch.tensor([1, 4, 2])
+    first = imagination.step(imagination.begin(context)[0], parents, actions)[0]
+    imagination.step(first, torch.tensor([2]), torch.tensor([1]))
+    assert torch.equal(drafts[0], context.tokens[parents, -1])
+    assert torch.equal(drafts[1], first.tokens[2:])
 
 
 def test_imagination_ends_with_the_models_positions(model: WorldActionModel) -> None:
