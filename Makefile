@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	@echo "Look at the run in the MLflow UI: make ui"
 
 test: lint
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check system tests
