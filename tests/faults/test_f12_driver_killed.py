@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from system.training.run_directory import SUMMARY
-from tests.support.tiny_runs import learner_digest, read_summary, run_o2o, write_tiny_config
+from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
 POINTS = ["checkpoint.before_complete:2", "learner.step:13", "replay.after_append:2"]
 MANY_POINTS = [
@@ -26,9 +26,7 @@ MANY_POINTS = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    config = write_tiny_config(folder)
-    result = run_o2o(folder, "run", str(config), "--run-dir", "run", "--quiet")
-    assert result.returncode == 0, result.stderr
+    finish_run(folder, write_tiny_config(folder))
     return learner_digest(folder / "run"), read_summary(folder / "run")
 
 
@@ -38,8 +36,7 @@ def killed_and_resumed(folder: Path, point: str, undisturbed: tuple[str, dict]) 
     killed = run_o2o(folder, *words, environment={"O2O_FAULT": f"{point}:SIGKILL"})
     assert killed.returncode == -9, f"{point} was not reached: {killed.stderr}"
     assert not (folder / "run" / SUMMARY).exists()
-    resumed = run_o2o(folder, *words)
-    assert resumed.returncode == 0, resumed.stderr
+    finish_run(folder, config)
     digest, summary = undisturbed
     assert learner_digest(folder / "run") == digest
     after = read_summary(folder / "run")

@@ -106,6 +106,13 @@ def run_o2o(
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
+def finish_run(folder: Path, config: Path) -> None:
+    """`o2o run` in this process, from wherever the run in `folder/run` stands to its end."""
+    from system.cli.main import main
+
+    assert main(["run", str(config), "--run-dir", str(folder / "run"), "--quiet"]) == 0
+
+
 def learner_digest(run_dir: Path) -> str:
     """sha256 of the newest checkpoint's learner: weights, moments and duals."""
     names = [name for name in checkpoint_names(run_dir / "checkpoints") if is_complete(run_dir, name)]
