@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from system.training.run_directory import SUMMARY
+from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
 POINTS = ["checkpoint.before_complete:2", "learner.step:13", "replay.after_append:2"]
@@ -30,8 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     return learner_digest(folder / "run"), read_summary(folder / "run")
 
 
-def killed_and_resumed(folder: Path, point: str, undisturbed: tuple[str, dict]) -> None:
-    config = write_tiny_config(folder)
+def killed_and_resumed(folder: Path, config: Path, point: str, undisturbed: tuple[str, dict]) -> None:
     words = ("run", str(config), "--run-dir", "run", "--quiet")
     killed = run_o2o(folder, *words, environment={"O2O_FAULT": f"{point}:SIGKILL"})
     assert killed.returncode == -9, f"{point} was not reached: {killed.stderr}"
@@ -48,7 +48,19 @@ def killed_and_resumed(folder: Path, point: str, undisturbed: tuple[str, dict]) 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_driver_goes_on_exactly(point: str, tmp_path: Path, undisturbed: tuple[str, dict]) -> None:
-    killed_and_resumed(tmp_path, point, undisturbed)
+    killed_and_resumed(tmp_path, write_tiny_config(tmp_path), point, undisturbed)
+
+
+@pytest.mark.parametrize("point", ["learner.step:8"])
+def test_a_killed_run_of_the_world_action_family_goes_on_exactly(point: str, tmp_path: Path) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    configs = []
+    for folder in (calm, killed):
+        folder.mkdir()
+        configs.append(write_tiny_game_config(folder, evaluation={"policies": ["q_greedy"]}))
+    finish_run(calm, configs[0])
+    undisturbed = learner_digest(calm / "run"), read_summary(calm / "run")
+    killed_and_resumed(killed, configs[1], point, undisturbed)
 
 
 @pytest.mark.soak
@@ -56,4 +68,4 @@ def test_a_killed_driver_goes_on_exactly(point: str, tmp_path: Path, undisturbed
 def test_a_killed_driver_goes_on_exactly_from_anywhere(
     point: str, tmp_path: Path, undisturbed: tuple[str, dict]
 ) -> None:
-    killed_and_resumed(tmp_path, point, undisturbed)
+    killed_and_resumed(tmp_path, write_tiny_config(tmp_path), point, undisturbed)
