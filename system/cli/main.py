@@ -8,6 +8,7 @@ import argparse
 import importlib
 import importlib.metadata
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -69,9 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        return int(parsed.execute(parsed))
+        code = int(parsed.execute(parsed))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has had enough; the interpreter's own last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 (the last line of defence: every failure gets an exit code)
         return report_failure(error)
 

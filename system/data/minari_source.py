@@ -1,5 +1,6 @@
 """Loads a Minari dataset into an `EpisodeStore`, refusing or dropping what is unfit."""
 
+import difflib
 import hashlib
 import json
 import math
@@ -28,6 +29,8 @@ from system.data.minari_layout import (
 from system.data.validation import ACTION_TOLERANCE, Fault, find_faults, to_episode
 from system.errors import DataError
 from system.types import Episode, TaskSpec
+
+MOST_NAMED = 4  # environments that an error about an unknown one suggests
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ def dataset_task(dataset_id: str, metadata: DatasetMetadata, environments: Mappi
     """
     task = environments.get(metadata.environment_id)
     if task is None:
-        known = ", ".join(sorted(environments))
+        named = metadata.environment_id[:80]
+        nearest = difflib.get_close_matches(named, environments, n=MOST_NAMED, cutoff=0.0)
+        known = ", ".join(nearest) + (", …" if len(environments) > MOST_NAMED else "")
         raise DataError(
             f"dataset {dataset_id}: environment {ascii(metadata.environment_id)[:60]} is not one of {known}"
         )

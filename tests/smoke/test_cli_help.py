@@ -138,3 +138,13 @@ def test_the_tracking_uri_has_its_order(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
     assert resolve_tracking_uri(parse("demo")) == "http://environment"
     assert resolve_tracking_uri(parse("demo", "--tracking-uri", "http://flag")) == "http://flag"
+
+
+def test_a_reader_that_stops_reading_is_no_failure() -> None:
+    words = ['data', 'check', 'o2o/hopper/medium-replay-v0']
+    code = f"import sys; from system.cli.main import main; sys.exit(main({words}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
