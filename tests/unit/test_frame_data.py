@@ -108,7 +108,10 @@ def test_metadata_may_describe_the_raw_screen(tmp_path: Path, shape: list[int]) 
             {"observation_space": '{"type": "Box", "dtype": "float32", "shape": [7, 5], "low": 0, "high": 1}'},
             r"Box of shape \[7, 5\]; only",
         ),
-        ({"env_spec": specification(replace(PONG, environment_id="ALE/Tennis-v5"))}, "is not one of ALE/Pong-v5, ALE/Breakout-v5"),
+        (
+            {"env_spec": specification(replace(PONG, environment_id="ALE/Tennis-v5"))},
+            "is not one of ALE/Pong-v5, ALE/Breakout-v5",
+        ),
     ],
 )
 def test_metadata_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
