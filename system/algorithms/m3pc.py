@@ -37,6 +37,7 @@ from system.algorithms.optimizer_state import (
     decayed_groups,
     flatten_optimizer,
     keep_gradients,
+    mixed_precision,
     restore_optimizer,
 )
 from system.config import RunConfig, TrajectoryTrainingConfig
@@ -139,10 +140,7 @@ class M3PCLearner:
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
         self.target_entropy = training.target_entropy_per_dim * agent.task.action_dim
-        use_bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and self.device.type == "cuda"
-        )
-        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+        self.autocast = mixed_precision(config.precision, self.device)
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int

@@ -1,4 +1,4 @@
-"""Optimisers as flat, named tensors, the form that checkpoints hold."""
+"""What the learners share: optimisers as flat, named tensors (the form of checkpoints), groups, precision."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -39,3 +39,9 @@ def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, obj
         is_matrix = parameter.ndim == 2 and name.endswith("weight")
         (decayed if is_matrix else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a forward pass: bfloat16 where it is asked for, or on a GPU when left to `auto`."""
+    enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from system.errors import ClusterLost
 OBJECT_STORE_BYTES = 256 * 2**20
 CONNECT_SECONDS = 10.0
 LOCAL_ATTEMPTS = 3
+SILENT_SECONDS = 600.0
 
 
 @contextmanager
@@ -75,12 +77,31 @@ def _start(options: dict[str, Any], attempts: int) -> None:
     """Under load Ray's daemons give up on each other, with a bare Exception; starting again helps."""
     for left in reversed(range(attempts)):
         try:
-            ray.init(**options)
+            with _ended_if_silent(SILENT_SECONDS):
+                ray.init(**options)
             return
         except Exception:
             ray.shutdown()
             if not left:
                 raise
+
+
+@contextmanager
+def _ended_if_silent(seconds: float) -> Iterator[None]:
+    """Ends the process, resumable, where Ray never comes back: its native code heeds neither signal nor timeout."""
+
+    def end() -> None:
+        print(f"o2o: error: Ray did not start within {seconds:g} s; the same command goes on", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(3)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _refuse_if_silent(address: str) -> None:

@@ -138,3 +138,23 @@ def test_authentication_is_settled_before_ray_is_imported(monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     prepare_environment(None)
     assert os.environ["RAY_AUTH_MODE"] == "disabled", "what the user has set stays"
+
+
+SILENT = """
+import threading
+import system.distributed.cluster as cluster
+cluster.SILENT_SECONDS = 0.1
+cluster.ray.init = lambda **options: threading.Event().wait()
+with cluster.cluster_session(None, num_cpus=1):
+    pass
+"""
+
+
+def test_a_start_that_never_comes_back_ends_resumable() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("RAY_ADDRESS", None)
+    ended = subprocess.run(
+        [sys.executable, "-c", SILENT], env=environment, capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == "o2o: error: Ray did not start within 0.1 s; the same command goes on\n"
