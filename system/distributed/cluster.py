@@ -88,7 +88,7 @@ def _start(options: dict[str, Any], attempts: int) -> None:
 
 @contextmanager
 def _ended_if_silent(seconds: float) -> Iterator[None]:
-    """Ends the process, resumable, where Ray never comes back: its native code heeds neither signal nor timeout."""
+    """Ends the process, resumable, where Ray never comes back: its native code heeds no signal and no timeout."""
 
     def end() -> None:
         print(f"o2o: error: Ray did not start within {seconds:g} s; the same command goes on", file=sys.stderr)
