@@ -4,6 +4,7 @@ Every key has a type, a default and, through `setting`, a range; `system.config_
 from YAML and `--set` overrides and refuses what does not fit.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
@@ -30,6 +31,9 @@ class DatasetConfig:
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
     validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
+    max_transitions: int | None = setting(
+        None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,11 @@ class WorldActionTrainingConfig:
     conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL")
     target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
     bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
+    imagined_share: float = setting(
+        0.0, low=0.0, high=0.9, doc="of pretraining's windows, those that end in planned, imagined steps; 0: none"
+    )
+    imagined_start: float = setting(0.3, low=0.0, high=1.0, doc="first part of pretraining, on data alone")
+    imagined_steps: int = setting(2, low=1, high=64, doc="planned by beam search at the end of such a window")
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,12 @@ class PlannerConfig:
 @dataclass(frozen=True)
 class PretrainConfig:
     update_steps: int = setting(2000, low=0, doc="joint updates of trajectory model and critics")
+    from_checkpoint: str | None = setting(
+        None, doc="a checkpoint, or a run directory: its newest one, whose weights are begun with (Atari)"
+    )
+    tokenizer: Literal["tuned", "kept", "new"] = setting(
+        "tuned", doc="that checkpoint's frame tokenizer: trained further on the dataset, as it is, or a new one"
+    )
 
 
 @dataclass(frozen=True)
@@ -244,3 +259,30 @@ class CollectConfig:
     target_return: float | None = setting(None, doc="training stops once 20 episodes reach it on average")
     max_training_env_steps: int = setting(1_000_000, low=1, doc="training stops there in any case")
     environments: int = setting(4, low=1, high=256)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Configuration of `o2o sweep`."""
+
+    kind: Literal["planner", "run", "online"] = setting(
+        "planner", doc="planner settings of a checkpoint; whole runs; online stages from a checkpoint"
+    )
+    checkpoint: str | None = setting(None, doc="kinds planner and online: a checkpoint or a run directory")
+    config: str | None = setting(None, doc="kinds run and online: preset or file that the trials build on")
+    seed: int = setting(0, low=0, doc="of the first seed, and of random searches")
+    seeds: int = setting(1, low=1, high=1000, doc="trials of each configuration, with consecutive seeds")
+    searcher: Literal["grid", "random", "optuna"] = setting("random")
+    trials: int | None = setting(None, low=1, high=100_000, doc="configurations; a grid has as many as it has")
+    objective: Literal["return_mean", "return_iqm"] = setting("return_mean", doc="of a configuration's episodes")
+    episodes: int = setting(2, low=1, doc="kind planner: episodes of each seed")
+    finalists: int = setting(4, low=0, doc="kind planner: best configurations that are measured again; 0: none")
+    finalist_episodes: int = setting(10, low=1, doc="kind planner: other episodes of each seed, for finalists")
+    scheduler: Literal["none", "asha"] = setting("none", doc="asha stops bad trials at a scheduled evaluation")
+    grace_env_steps: int = setting(1000, low=1, doc="asha: none is stopped earlier")
+    reduction_factor: int = setting(3, low=2, high=100, doc="asha: one in so many goes on")
+    concurrent: int | None = setting(None, low=1, doc="trials at a time; None: as many as there is room for")
+    gpus_per_trial: float = setting(0.0, low=0.0, high=64.0, doc="of a trial without learner actors")
+    retries: int = setting(2, low=0, high=100, doc="how often a trial that crashed is taken up again")
+    set: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "key.path: value, in all trials"})
+    space: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "key.path: what it is drawn from"})

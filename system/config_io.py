@@ -33,6 +33,8 @@ POLICIES = {
     "m3pc": ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
     "jowa": ("random", "clone", "q_greedy", "beam"),
 }
+UNTRAINED_POLICIES = {"jowa": ("clone",), "clone": ("q_greedy", "beam"), "conservative_q": ("clone", "beam")}
+"""Of the world-action family: what would act from outputs that an objective does not train."""
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -74,6 +76,28 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: S
         _merge(merged, _parse_override(override))
     config = _build(schema, merged, schema, ())
     validate(config)
+    return config
+
+
+def checked_value(schema: type, key: str, value: Any) -> Any:
+    """The value of one key as the schema's type, its range checked.
+
+    Args:
+        schema: the dataclass that has the key.
+        key: dotted path.
+        value: as YAML gives it.
+
+    Raises:
+        ConfigError: there is no such key (names the nearest), it is a section, or the value does not fit.
+    """
+    tree = value
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    config: Any = _build(schema, tree, schema, ())
+    for part in key.split("."):
+        config = getattr(config, part)
+    if dataclasses.is_dataclass(config):
+        raise ConfigError(f"{key}: is a section; name one of its keys")
     return config
 
 
@@ -126,6 +150,7 @@ def validate(config: object) -> None:
 def _validate_run(config: RunConfig) -> None:
     learners = max(1, config.learners)
     _validate_sizes(config)
+    _validate_pretraining(config)
     batches = {"trajectory": config.trajectory.batch_size, "critic": config.critic.batch_size}
     for key, size in batches.items() if config.algorithm == "m3pc" else (("jowa", config.jowa.batch_size),):
         if size % learners:
@@ -134,6 +159,8 @@ def _validate_run(config: RunConfig) -> None:
         if config.deterministic and number > 1:
             raise ConfigError(f"{key}: {number} with deterministic: true, which allows at most 1")
     _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
+    if config.algorithm == "jowa":
+        _validate_objective(config)
     if not config.evaluation.target_return_ratios:
         raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
 
@@ -161,6 +188,29 @@ def _validate_sizes(config: RunConfig) -> None:
         raise ConfigError("dataset.also: only algorithm jowa is trained on several datasets")
 
 
+def _validate_pretraining(config: RunConfig) -> None:
+    """Weights to begin with, and windows to imagine in."""
+    if config.pretrain.from_checkpoint is not None and config.algorithm != "jowa":
+        raise ConfigError("pretrain.from_checkpoint: only algorithm jowa begins with another run's weights")
+    training = config.jowa
+    if config.algorithm != "jowa" or training.imagined_share == 0.0:
+        return
+    if training.objective != "jowa":
+        raise ConfigError(
+            f"jowa.imagined_share: objective {training.objective} has no world model to imagine with"
+        )
+    if training.imagined_steps > config.world.context_length - 2:
+        raise ConfigError(
+            f"jowa.imagined_steps: {training.imagined_steps} exceeds {config.world.context_length - 2}, "
+            f"all that world.context_length = {config.world.context_length} leaves room for"
+        )
+    windows = training.batch_size / max(1, config.learners)
+    if not math.isclose(training.imagined_share * windows, round(training.imagined_share * windows)):
+        raise ConfigError(
+            f"jowa.imagined_share: {training.imagined_share:g} of a learner's {windows:g} windows is not whole"
+        )
+
+
 def _validate_policies(policies: tuple[str, ...], known: tuple[str, ...]) -> None:
     if not policies:
         raise ConfigError("evaluation.policies: at least one policy is needed")
@@ -169,6 +219,23 @@ def _validate_policies(policies: tuple[str, ...], known: tuple[str, ...]) -> Non
             raise ConfigError(f"evaluation.policies: {_one_of(policy, known)}")
         if policy in policies[:position]:
             raise ConfigError(f"evaluation.policies: {policy} is named twice")
+
+
+def _validate_objective(config: RunConfig) -> None:
+    """Nothing may act from outputs that are not trained, neither in evaluation nor to explore."""
+    objective = config.jowa.objective
+    untrained = UNTRAINED_POLICIES[objective]
+    for policy in config.evaluation.policies:
+        if policy in untrained:
+            raise ConfigError(
+                f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
+            )
+    explorer = "q_greedy" if config.planner.horizon == 0 else "beam"
+    if config.online.env_steps and explorer in untrained:
+        raise ConfigError(
+            f"online.env_steps: {config.online.env_steps} would be explored by {explorer}, from outputs that "
+            f"jowa.objective: {objective} does not train; 0 leaves the online stage out"
+        )
 
 
 def _load_source(source: str | Path, presets: Path, chain: tuple[str, ...]) -> Tree:
@@ -251,6 +318,10 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if origin is Literal:
         if not isinstance(value, str) or value not in choices:
             raise ConfigError(f"{key}: {_one_of(value, choices)}")
+        return value
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key}: {shown(value)} given where keys and values are expected")
         return value
     if origin is tuple:
         if not isinstance(value, list):

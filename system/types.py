@@ -199,9 +199,12 @@ class Plan:
         probabilities: P[i] of eq. 4 (rows sum to 1).
         utilities: U^i of eq. 3.
         selected: index of the executed candidate, −1 where the action is an expectation.
-        imagined_observations: predicted o_t … o_{t+H−1} of each candidate, the true o_t first;
-            None where nothing was imagined.
+        imagined_observations: predicted o_t … o_{t+H−1} of each candidate, the true o_t first, of discrete
+            plans o_{t+H} too; None where nothing was imagined.
         imagined_rewards: predicted r_t … of each candidate; None likewise.
+        imagined_actions: what each candidate of a discrete plan goes on with, −1 where it has come to an end;
+            None where actions are continuous, and likewise.
+        imagined_terminated: the last of these actions is expected to end the episode; None likewise.
     """
 
     action: Shaped[torch.Tensor, "B *action"]
@@ -209,5 +212,7 @@ class Plan:
     probabilities: Float[torch.Tensor, "B N"]
     utilities: Float[torch.Tensor, "B N"]
     selected: Int[torch.Tensor, "B"]
-    imagined_observations: Shaped[torch.Tensor, "B N H *observation"] | None = None
+    imagined_observations: Shaped[torch.Tensor, "B N frames *observation"] | None = None
     imagined_rewards: Float[torch.Tensor, "B N H"] | None = None
+    imagined_actions: Int[torch.Tensor, "B N H"] | None = None
+    imagined_terminated: Bool[torch.Tensor, "B N"] | None = None

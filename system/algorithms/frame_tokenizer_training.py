@@ -44,7 +44,8 @@ def train_tokenizer(
 ) -> None:
     """Trains in place; the same seed and frames give the same codebook.
 
-    A tokenizer that was trained before keeps its mean frame and the meaning of the codes in use.
+    The mean frame is that of these frames. A tokenizer that was trained before keeps the meaning of the codes in
+    use: what a patch shows beyond the mean, of which a ball or a bullet in one game is much like one in another.
 
     Args:
         tokenizer: on the CPU.
@@ -56,9 +57,8 @@ def train_tokenizer(
     """
     generator = numpy_generator(seed, "tokenizer")
     rows_of_games = rows_with_predecessor(frames)
-    if not tokenizer.usage.any():
-        rows = draw_rows(rows_of_games, MEAN_FRAMES, generator)
-        tokenizer.set_mean_frame(_frames_at(frames, rows).float().mean(0) / 255.0)
+    rows = draw_rows(rows_of_games, MEAN_FRAMES, generator)
+    tokenizer.set_mean_frame(_frames_at(frames, rows).float().mean(0) / 255.0)
     for step in range(config.update_steps):
         rows = draw_rows(rows_of_games, config.batch_size, generator)
         patches = draw_patches(

@@ -7,7 +7,13 @@ With hidden outputs of the world-action model, r = sign of the reward, all sums 
     CQL      log Σ_a exp Q(s_t, a) − Q(s_t, a_t)                   over the same steps
 
 The first `jowa.world_share` of the offline updates minimise the world losses alone, all others
-β·world + TD + α·CQL. The baselines share data, backbone and budget: `conservative_q` is TD + α·CQL from the
+β·world + TD + α·CQL. Where `jowa.imagined_share` asks for it (few-shot adaptation), from `jowa.imagined_start` on
+that share of the windows ends in imagined steps (`system.algorithms.imagined_windows`): world losses are of the
+recorded windows, TD of all, and
+
+    COMBO    E_{ŝ,â planned} Q(ŝ, â) − E_{s,a data} Q(s, a)        takes the place of CQL
+
+The baselines share data, backbone and budget: `conservative_q` is TD + α·CQL from the
 first update on; `clone` is the cross-entropy of the data's actions.
 
 Deviations from the paper and its public code, with the reason:
@@ -27,9 +33,11 @@ Deviations from the paper and its public code, with the reason:
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
   meaning under the world model;
 - predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;
-- pretraining uses no synthetic data, which made every figure of the paper's ablation worse.
+- pretraining uses no synthetic data by default, which made every figure of the paper's ablation worse;
+- COMBO pushes down Q of the planned pairs themselves, as eq. 4 has it; the public code pushes down log Σ exp over
+  all actions, in recorded states too.
 
-Source: JOWA sections 4.1 and 4.3, eqs. 8–10; facts of its public code as read.
+Source: JOWA sections 4.1 and 4.3, eqs. 4 and 8–10; facts of its public code as read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,12 +47,22 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from system.algorithms.jowa_losses import Losses, TokenWindows, backups, clone_loss, value_losses, world_losses
+from system.algorithms.imagined_windows import rows_to_imagine, with_imagined_ends
+from system.algorithms.jowa_losses import (
+    ImaginedEnds,
+    Losses,
+    TokenWindows,
+    backups,
+    clone_loss,
+    value_losses,
+    world_losses,
+)
 from system.algorithms.optimizer_state import (
     AverageGradients,
     decayed_groups,
     flatten_optimizer,
     keep_gradients,
+    mixed_precision,
     restore_optimizer,
 )
 from system.algorithms.world_action_agent import WorldActionAgent
@@ -88,10 +106,8 @@ class WorldActionLearner:
             decayed_groups(agent.model, training.weight_decay), lr=training.learning_rate, fused=True
         )
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
-        use_bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and self.device.type == "cuda"
-        )
-        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16)
+        self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
+        self.autocast = mixed_precision(config.precision, self.device)
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -107,10 +123,12 @@ class WorldActionLearner:
         Returns:
             Scalars by name, without gradient.
         """
-        windows = TokenWindows.of(segments, self.device)
+        windows, imagined = TokenWindows.of(segments, self.device), None
+        if self._imagines(stage, step):
+            windows, imagined = self._imagine(windows)
         self._move_target(stage, step)
         with self._dropout_stream(stage, step), self.autocast:
-            loss, metrics = self._loss(windows, self._learns_world_alone(stage, step))
+            loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.config.jowa, stage, step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -138,7 +156,9 @@ class WorldActionLearner:
         """What acting needs."""
         return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
 
-    def _loss(self, windows: TokenWindows, world_alone: bool) -> tuple[torch.Tensor, Losses]:
+    def _loss(
+        self, windows: TokenWindows, world_alone: bool, imagined: ImaginedEnds | None = None
+    ) -> tuple[torch.Tensor, Losses]:
         training, model = self.config.jowa, self.agent.model
         hidden = model(windows.tokens, windows.actions, windows.game)
         features = hidden[:, :, model.tokens_per_frame - 1]
@@ -147,13 +167,14 @@ class WorldActionLearner:
             return loss, {"clone/loss": loss}
         terms, metrics = [], {}
         if training.objective == "jowa":
-            world = world_losses(model, hidden, windows)
+            world = world_losses(model, *_recorded(hidden, windows, imagined))
             metrics.update({f"world/{name}_loss": value for name, value in world.items()})
             weight = 1.0 if world_alone else training.world_weight
             terms.append(weight * (world["token"] + world["reward"] + world["end"]))
         if not world_alone:
             plan = backups(windows, self.config.discount, training.bootstrap_steps)
-            value = value_losses(self.agent, features, self._target_features(features, windows), windows, plan)
+            target_features = self._target_features(features, windows)
+            value = value_losses(self.agent, features, target_features, windows, plan, imagined)
             metrics.update(
                 {
                     "value/td_loss": value["td"],
@@ -163,6 +184,18 @@ class WorldActionLearner:
             )
             terms += [value["td"], training.conservative_weight * value["conservative"]]
         return torch.stack(terms).sum(), metrics
+
+    def _imagine(self, windows: TokenWindows) -> tuple[TokenWindows, ImaginedEnds]:
+        """The windows, the configured share of them with an imagined end."""
+        training = self.config.jowa
+        return with_imagined_ends(
+            self.agent,
+            windows,
+            rows_to_imagine(len(windows.valid), training.imagined_share).to(self.device),
+            num_steps=training.imagined_steps,
+            planner=self.config.planner,
+            discount=self.config.discount,
+        )
 
     @torch.no_grad()
     def _target_features(
@@ -180,6 +213,9 @@ class WorldActionLearner:
     def _learns_world_alone(self, stage: str, step: int) -> bool:
         return self.config.jowa.objective == "jowa" and stage == "offline" and step < self.world_steps
 
+    def _imagines(self, stage: str, step: int) -> bool:
+        return stage == "offline" and self.config.jowa.imagined_share > 0.0 and step >= self.data_steps
+
     def _move_target(self, stage: str, step: int) -> None:
         """A hard copy of the Q head every `target_update_steps` updates that use it."""
         if stage == "offline" and self.config.jowa.objective == "jowa":
@@ -192,6 +228,15 @@ class WorldActionLearner:
         if self.config.world.dropout == 0.0:
             return nullcontext()
         return _seeded(derive_seed(self.config.seed, "dropout", stage, step, self.shard[0]), self.device)
+
+
+def _recorded(
+    hidden: Float[torch.Tensor, "B T K1 D"], windows: TokenWindows, imagined: ImaginedEnds | None
+) -> tuple[Float[torch.Tensor, "R T K1 D"], TokenWindows]:
+    """Outputs and windows without those with an imagined end: the model is not to learn from itself."""
+    if imagined is None:
+        return hidden, windows
+    return hidden[~imagined.windows], windows.select(~imagined.windows)
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 Each term is a sum over the steps that count, divided by B·T (of next tokens by B·(T·K − 1)): padding counts in
 the divisor, so that the average over learners with equal shares of a batch is the whole batch's.
 
-Source: JOWA eqs. 8 and 9.
+Source: JOWA eqs. 4, 8 and 9.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -56,6 +56,29 @@ class TokenWindows:
             valid=aligned(segments.valid),
             game=torch.tensor(segments.game, device=device),
         )
+
+    def select(self, rows: Bool[torch.Tensor, "B"]) -> "TokenWindows":
+        """Some of the windows."""
+        return TokenWindows(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+@dataclass(frozen=True)
+class ImaginedEnds:
+    """Which steps of B windows are imagined (`system.algorithms.imagined_windows`).
+
+    Attributes:
+        planned: steps whose action was planned; all of them in some of the windows, `num_steps` in each of these
+            unless the model expects an end.
+        num_steps: H.
+    """
+
+    planned: Bool[torch.Tensor, "B T"]
+    num_steps: int
+
+    @property
+    def windows(self) -> Bool[torch.Tensor, "B"]:
+        """The windows with an imagined end."""
+        return self.planned.any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -140,8 +163,9 @@ def value_losses(
     target_features: Float[torch.Tensor, "B T D"],
     windows: TokenWindows,
     plan: Backups,
+    imagined: ImaginedEnds | None = None,
 ) -> Losses:
-    """Distributional TD error and CQL's penalty (eq. 9), and the mean Q of the data's actions.
+    """Distributional TD error, the penalty of CQL (eq. 9) or COMBO (eq. 4), and the mean Q of what was done.
 
     Args:
         agent: whose heads value actions.
@@ -149,6 +173,7 @@ def value_losses(
         target_features: the same without dropout and gradient.
         windows: B windows of T steps.
         plan: their backups.
+        imagined: where some windows end in imagined steps: COMBO's penalty is for these; None asks for CQL's.
     """
     support = agent.model.q_head.support
     valid_actions = agent.valid_actions[windows.game][:, None]
@@ -159,13 +184,40 @@ def value_losses(
     td_errors = -(target * chosen).sum(dim=-1)
     q_values = expected_value(log_probabilities, support)
     q_taken = q_values.take_along_dim(taken, dim=2)[..., 0]
-    gaps = q_values.masked_fill(~valid_actions, float("-inf")).logsumexp(dim=-1) - q_taken
     known = plan.known.float()
+    if imagined is None:
+        soft_best = q_values.masked_fill(~valid_actions, float("-inf")).logsumexp(dim=-1)
+        conservative = ((soft_best - q_taken) * known).mean()
+    else:
+        conservative = imagined_excess(q_taken, plan.known, imagined)
     return {
         "td": (td_errors * known).mean(),
-        "conservative": (gaps * known).mean(),
+        "conservative": conservative,
         "q_mean": (q_taken.detach() * known).sum() / known.sum().clamp_min(1.0),
     }
+
+
+def imagined_excess(
+    q_taken: Float[torch.Tensor, "B T"], known: Bool[torch.Tensor, "B T"], imagined: ImaginedEnds
+) -> Float[torch.Tensor, ""]:
+    """COMBO's penalty: mean Q where the present policy acted in imagination, less mean Q of the data's actions.
+
+    A window with an imagined end counts as imagination, by its planned steps; its real past counts as neither.
+    Divisors count padding and what an early end leaves out, so that learners' averages are exact; of a window of
+    data they leave out the last step, which has no next state to learn from.
+
+    Args:
+        q_taken: Q of each step's action.
+        known: steps with a TD target.
+        imagined: which windows and steps are imagined; some of the windows, not all.
+
+    Source: JOWA eq. 4 (COMBO).
+    """
+    num_imagined = imagined.windows.sum()
+    num_data = len(q_taken) - num_imagined
+    from_data = known & ~imagined.windows[:, None]
+    pushed_down = (q_taken * imagined.planned).sum() / (num_imagined * imagined.num_steps)
+    return pushed_down - (q_taken * from_data).sum() / (num_data * (q_taken.shape[1] - 1))
 
 
 def clone_loss(

@@ -6,7 +6,8 @@ checkpoint. Whether the directory is new, half done or finished decides where th
 
 import argparse
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from system.cli.options import resolve_run, resolve_tracking_uri
 from system.config import RunConfig
 from system.config_io import flatten, to_dict
 from system.errors import Interrupted
-from system.tracking.composite import make_tracker
+from system.tracking.composite import CompositeTracker, make_tracker
 from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
@@ -24,7 +25,7 @@ from system.training.progress import Stage
 from system.training.protocols import Artifact, Tracker, Weights, Workers
 from system.training.results import format_summary, summarize
 from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
-from system.training.saved_agent import load_run_checkpoint
+from system.training.saved_agent import check_same_model, load_run_checkpoint
 from system.training.stages import work_through
 
 
@@ -51,29 +52,61 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
 def _work(
     config: RunConfig, run_dir: RunDirectory, arguments: argparse.Namespace, until: Stage, start: Path | None
 ) -> dict[str, Any]:
+    return work(
+        config,
+        run_dir,
+        until=until,
+        start=start,
+        cache_folder=run_dir.path.parent / "dataset-cache",
+        address=arguments.address,
+        tracking=_tracking(config, run_dir, arguments),
+        stopping=Interruption(),
+    )
+
+
+def work(
+    config: RunConfig,
+    run_dir: RunDirectory,
+    *,
+    until: Stage,
+    start: Path | None,
+    cache_folder: Path,
+    address: str | None,
+    tracking: AbstractContextManager[Tracker],
+    stopping: Interruption,
+) -> dict[str, Any]:
+    """Works on a run from wherever its directory stands, and returns its summary.
+
+    Args:
+        config, run_dir: of the run; the directory is claimed by the caller.
+        until, start: as for `launch`.
+        cache_folder: where datasets are kept for memory mapping; runs may share it.
+        address: of a Ray cluster; None starts one if the configuration asks for actors.
+        tracking: entered once the data are known to be sound.
+        stopping: entered here.
+    """
     found = run_dir.newest_checkpoint()
-    start = find_checkpoint(start) if start is not None and found is None else None
-    content = load_run_checkpoint(start) if start is not None else None if found is None else found.content
-    cache_folder = run_dir.path.parent / "dataset-cache"
+    origin = _origin(config, start) if found is None else None
     data = prepare_data(config, cache_folder)
     with ExitStack() as stack:
-        interruption = stack.enter_context(Interruption())
-        tracker = stack.enter_context(_tracking(config, run_dir, arguments))
+        interruption = stack.enter_context(stopping)
+        tracker = stack.enter_context(tracking)
         data = tokenize(
             data,
             config,
             cache_folder,
-            weights=_tokenizer_weights(content),
+            **_tokenizers(config, found, origin),
             progress=lambda done, total: tracker.progress("tokenizer", done, total, "updates"),
             stop_if_asked=interruption.raise_if_asked,
         )
         epoch = (
             0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
         )
-        workers = stack.enter_context(closing(_make_workers(config, data, run_dir, arguments.address, epoch)))
-        run = stack.enter_context(closing(Experiment(config, data, run_dir, tracker, workers, interruption)))
+        workers = stack.enter_context(closing(_make_workers(config, data, run_dir, address, epoch)))
+        observers = _with_cluster_metrics(tracker, config, data, run_dir)
+        run = stack.enter_context(closing(Experiment(config, data, run_dir, observers, workers, interruption)))
         if found is None:
-            _begin(run, start, content)
+            _begin(run, origin)
         else:
             _resume(run, found)
         work_through(run, until)
@@ -83,23 +116,64 @@ def _work(
     return summary
 
 
-def _tokenizer_weights(content: CheckpointContent | None) -> Weights | None:
-    """Those that a checkpoint's model was trained with; None where there is no checkpoint."""
-    if content is None:
+@dataclass(frozen=True)
+class _Origin:
+    """Another run's checkpoint, which a new run begins with.
+
+    Attributes:
+        path, content: of it.
+        is_pretrained: its learners' state replaces pretraining; otherwise pretraining begins with its weights.
+    """
+
+    path: Path
+    content: CheckpointContent
+    is_pretrained: bool
+
+
+def _origin(config: RunConfig, start: Path | None) -> _Origin | None:
+    named = config.pretrain.from_checkpoint if start is None else start
+    if named is None:
         return None
+    path = find_checkpoint(Path(named))
+    content = load_run_checkpoint(path)
+    if start is None:
+        check_same_model(path, content, config)
+    return _Origin(path, content, is_pretrained=start is not None)
+
+
+def _tokenizers(
+    config: RunConfig, found: FoundCheckpoint | None, origin: _Origin | None
+) -> dict[str, Weights | None]:
+    """The frame tokenizer to keep, or the one to train further; none of them where a new one is trained."""
+    if found is not None:
+        return {"weights": _tokenizer_weights(found.content)}
+    if origin is None:
+        return {"weights": None}
+    known = _tokenizer_weights(origin.content)
+    if origin.is_pretrained or config.pretrain.tokenizer == "kept":
+        return {"weights": known}
+    return {"weights": None, "start_from": known if config.pretrain.tokenizer == "tuned" else None}
+
+
+def _tokenizer_weights(content: CheckpointContent) -> Weights:
+    """Those that a checkpoint's model was trained with."""
     prefix = "agent.tokenizer."
     state = content.tensors["learner"]
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _begin(run: Experiment, start: Path | None, content: CheckpointContent | None) -> None:
+def _begin(run: Experiment, origin: _Origin | None) -> None:
     """A new run: everything that describes it is tracked once, and there is a checkpoint from the first."""
     run.tracker.log_parameters(flatten(to_dict(run.config)))
     run.tracker.set_tags({"dataset": run.config.dataset.id, "algorithm": run.config.algorithm})
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
-    if start is not None and content is not None:
-        run.start_from(start, content)
+    for line in run.data.notes:
+        run.tracker.note(line)
+    if origin is not None and origin.is_pretrained:
+        run.start_from(origin.path, origin.content)
         run.progress.stage = "offline_evaluation"
+    elif origin is not None:
+        run.begin_with(origin.path, origin.content)
     run.save()
 
 
@@ -142,7 +216,7 @@ def _make_workers(
     config: RunConfig, data: PreparedData, run_dir: RunDirectory, address: str | None, epoch: int
 ) -> Workers:
     """In this process, or over Ray where the configuration asks for actors."""
-    if config.learners == 0 and config.rollout_workers == 0:
+    if not _uses_ray(config):
         return LocalWorkers(data, config, run_dir.path, epoch)
     from system.distributed.environment import prepare_environment
 
@@ -150,3 +224,19 @@ def _make_workers(
     from system.distributed.workers import RayWorkers
 
     return RayWorkers(data, config, run_dir.path, epoch, address=address)
+
+
+def _with_cluster_metrics(
+    tracker: Tracker, config: RunConfig, data: PreparedData, run_dir: RunDirectory
+) -> Tracker:
+    """The run's tracker and, over Ray, the metrics that its cluster exports."""
+    if not _uses_ray(config):
+        return tracker
+    from system.distributed.metrics import RayMetrics
+
+    environments = ",".join(dict.fromkeys(task.environment_id for task in data.tasks))
+    return CompositeTracker([tracker, RayMetrics(run_dir.path.resolve().name, environments)])
+
+
+def _uses_ray(config: RunConfig) -> bool:
+    return config.learners > 0 or config.rollout_workers > 0

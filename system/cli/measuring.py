@@ -4,6 +4,7 @@ import argparse
 from contextlib import closing
 from typing import Any
 
+from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.measurement import Measurer
 from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
@@ -31,11 +32,13 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     console.close()
     print(f"{path}: {config.evaluation.episodes} episodes each\n")
     print(format_table(records))
-    print(format_comparisons(compare(records)))
+    games, comparisons = summarize_games(records), compare(records)
+    for text in (format_games(games), format_comparisons(comparisons)):
+        if text:
+            print(text)
     if arguments.output is not None:
-        write_json(
-            arguments.output, {"checkpoint": str(path), "evaluations": records, "comparisons": compare(records)}
-        )
+        content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
+        write_json(arguments.output, {"checkpoint": str(path), **content})
     return 0
 
 

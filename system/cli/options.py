@@ -70,6 +70,13 @@ def resolve_run(arguments: argparse.Namespace, schema: type[Config]) -> tuple[Co
 
 
 def resolve_tracking_uri(arguments: argparse.Namespace) -> str:
-    """`--tracking-uri`, else MLFLOW_TRACKING_URI, else SQLite under `runs/`; an empty value counts as none."""
+    """`--tracking-uri`, else MLFLOW_TRACKING_URI, else SQLite under `runs/`; an empty value counts as none.
+
+    In a submitted job, whose working directory is thrown away, SQLite lies beside the run directory.
+    """
+    from system.training.run_directory import is_submitted_job
+
     given = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{RUNS.resolve() / 'mlflow.db'}"
+    run_dir = cast(Path | None, getattr(arguments, "run_dir", None))
+    folder = run_dir.parent if run_dir is not None and is_submitted_job() else RUNS
+    return given or f"sqlite:///{folder.resolve() / 'mlflow.db'}"

@@ -10,6 +10,13 @@ QUIET = {
     "RAY_worker_niceness": "0",
 }
 
+TUNING = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
 
 def cluster_address(address: str | None) -> str | None:
     """Where the cluster is: as asked for, else RAY_ADDRESS (which a submitted job finds set), else None."""
@@ -30,3 +37,9 @@ def prepare_environment(address: str | None) -> None:
     if cluster_address(address) is None and not os.environ.get("RAY_AUTH_MODE"):
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def prepare_tuning() -> None:
+    """Trials stay in the caller's folder, and signals and results are the caller's alone."""
+    for name, value in TUNING.items():
+        os.environ.setdefault(name, value)

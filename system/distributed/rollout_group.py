@@ -10,6 +10,7 @@ from ray.exceptions import RayActorError
 
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
+from system.distributed.metrics import DecisionLatency
 from system.errors import WorkerLost
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
@@ -19,8 +20,29 @@ WAIT_SECONDS = 1.0
 MOST_LOSSES_IN_A_ROW = 5
 
 
-class RolloutActor(RolloutWorker):
-    """The actor's class: a `RolloutWorker` that is given the weights together with the round."""
+class MeasuredRolloutWorker(RolloutWorker):
+    """A `RolloutWorker` whose decisions are measured for the cluster's metrics.
+
+    Args:
+        index, epoch, task, config, replay: of the worker.
+        run: name of the run.
+    """
+
+    def __init__(
+        self, index: int, epoch: int, task: TaskSpec, config: RunConfig, replay: Replay, run: str
+    ) -> None:
+        super().__init__(index, epoch, task, config, replay)
+        self.latency = DecisionLatency(run, task.environment_id)
+
+    def collect(self, request: RolloutRequest) -> RolloutResult:
+        """As any worker."""
+        result = super().collect(request)
+        self.latency.observe(result.decision_seconds)
+        return result
+
+
+class RolloutActor(MeasuredRolloutWorker):
+    """The actor's class: a rollout worker that is given the weights together with the round."""
 
     def process_id(self) -> int:
         """Of this actor."""
@@ -65,15 +87,18 @@ class RolloutGroup:
         tasks: of which worker i plays the one at i modulo their number.
         config, replay: of every worker; `config.rollout_workers` is n, at least 1.
         epoch: of the first incarnations.
+        run: name of the run, in the cluster's metrics.
 
     Attributes:
         num_lost: workers lost so far.
     """
 
-    def __init__(self, tasks: Sequence[TaskSpec], config: RunConfig, replay: Replay, epoch: int) -> None:
+    def __init__(
+        self, tasks: Sequence[TaskSpec], config: RunConfig, replay: Replay, epoch: int, run: str = ""
+    ) -> None:
         self.config = config
         self.num_lost = 0
-        self._arguments = (tuple(tasks), config, replay)
+        self._arguments = (tuple(tasks), config, replay, run)
         self._members = [self._start(index, epoch) for index in range(config.rollout_workers)]
         self._weights: ray.ObjectRef | None = None
         self._version = -1
@@ -157,9 +182,9 @@ class RolloutGroup:
             ray.kill(member.actor)
 
     def _start(self, index: int, epoch: int) -> _Member:
-        tasks, config, replay = self._arguments
+        tasks, config, replay, run = self._arguments
         actor = ray.remote(RolloutActor).options(num_cpus=1).remote(
-            index, epoch, tasks[index % len(tasks)], config, replay
+            index, epoch, tasks[index % len(tasks)], config, replay, run
         )
         return _Member(actor, actor.process_id.remote(), epoch)
 

@@ -8,10 +8,10 @@ from system.config import RunConfig
 from system.distributed.cluster import cluster_session
 from system.distributed.learner_group import LearnerGroup
 from system.distributed.replay_service import start_replay_service
-from system.distributed.rollout_group import RolloutGroup
+from system.distributed.rollout_group import MeasuredRolloutWorker, RolloutGroup
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData
-from system.training.rollout_worker import LocalRollouts, RolloutWorker
+from system.training.rollout_worker import LocalRollouts
 
 
 class RayWorkers:
@@ -50,10 +50,10 @@ class RayWorkers:
             )
             stack.callback(self.replay.close)
             if config.rollout_workers:
-                self.rollouts = RolloutGroup(data.tasks, config, self.replay, epoch)
+                self.rollouts = RolloutGroup(data.tasks, config, self.replay, epoch, folder.name)
                 stack.callback(self.rollouts.close)
             else:
-                worker = RolloutWorker(0, epoch, data.task, config, self.replay)
+                worker = MeasuredRolloutWorker(0, epoch, data.task, config, self.replay, folder.name)
                 stack.callback(worker.close)
                 self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
             self.learners = self._make_learners()

@@ -1,7 +1,9 @@
 """The 60 Atari games of the DQN-replay data, in the fixed order by which task embeddings look them up.
 
-Sources: human-normalised scores as in Mnih et al. 2015 and the later tables that fill its gaps; scores of DQN
-as in JOWA's (Cheng et al. 2024) normalisation, for the games that it uses.
+Sources: scores of random and human play as in Mnih et al. 2015 and the later tables that fill its gaps; scores
+of DQN as in the public code of JOWA (Cheng et al. 2024), for the games that it uses and Breakout. Table 17 of its
+paper has others for the five games of transfer: Gravitar 473.0, MsPacman 3085.6, Pong 19.5, Robotank 63.9 and
+YarsRevenge 18089.9.
 """
 
 from dataclasses import dataclass
@@ -103,3 +105,8 @@ GAMES: tuple[AtariGame, ...] = (
     AtariGame(59, "Zaxxon", "zaxxon", _ALL, 32.5, 9173.3, 4538.6),
 )
 """In alphabetical order. A game's index must never change: trained weights refer to it."""
+
+
+def find_game(environment_id: str) -> AtariGame | None:
+    """The game of an environment id; None if it is of something else."""
+    return next((game for game in GAMES if game.environment_id == environment_id), None)

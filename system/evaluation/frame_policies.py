@@ -5,7 +5,7 @@
 | random | uniform valid actions |
 | q_greedy | the largest Q, without looking ahead |
 | beam | beam search through imagined frames |
-| clone | the action that the data's players would most likely take; of agents trained to imitate |
+| clone | the action that the data's players would most likely take; of agents trained to imitate, these alone |
 
 Exploring (`select: sample`), `q_greedy` and `beam` draw first actions in proportion to their utility.
 """
@@ -54,10 +54,15 @@ class BeamSearchPolicy:
             history cannot have. An expectation of actions does not exist, the best one is taken for it.
 
     Raises:
-        ConfigError: the horizon leaves no frame of the model's for the present one.
+        ConfigError: the agent imitates and has learnt no values, or the horizon leaves no frame of the model's
+            for the present one.
     """
 
     def __init__(self, agent: WorldActionAgent, task: TaskSpec, discount: float, planner: PlannerConfig) -> None:
+        if agent.model.clone_output is not None:
+            raise ConfigError(
+                "evaluation.policies: q_greedy and beam need values, which jowa.objective: clone does not train"
+            )
         self.length = agent.model.num_valued_frames - planner.horizon
         if self.length < 1:
             raise ConfigError(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.data.episodes import EpisodeStore, gather_segments
+from system.evaluation.animation import write_side_by_side
 from system.evaluation.canvas import new_figure, save_figure
 from system.models.world_action_imagination import WorldActionImagination
 from system.seeding import numpy_generator
@@ -33,6 +34,20 @@ class ImaginedFrames:
     rewards: Float64[np.ndarray, "H"]
     real: UInt8[np.ndarray, "H1 height width"]
     imagined: UInt8[np.ndarray, "H1 height width"]
+
+
+@dataclass(frozen=True)
+class ImaginedClip:
+    """A stretch of an episode, and what was imagined of it under the same actions.
+
+    Attributes:
+        real, imagined: frames of the same moments.
+        ahead: steps between each imagined frame and the last one that the model had seen; 0 is the latter itself.
+    """
+
+    real: UInt8[np.ndarray, "N height width"]
+    imagined: UInt8[np.ndarray, "N height width"]
+    ahead: Int64[np.ndarray, "N"]
 
 
 @torch.no_grad()
@@ -63,17 +78,9 @@ def imagine_frames(
     generator = numpy_generator(seed, "imagined frames")
     episode = generator.choice(long_enough, size=num_starts)
     step = (generator.random(num_starts) * (tokens.lengths[episode] - horizon)).astype(np.int64)
-    past = gather_segments(tokens, episode, step, agent.model.context_length - horizon)
     future = gather_segments(tokens, episode, step + horizon, horizon + 1)
     real = torch.tensor(future.observations, device=agent.device).long()
-    game = torch.tensor(past.game, device=agent.device)
-    context = TokenContext(
-        tokens=torch.tensor(past.observations, device=agent.device).long(),
-        actions=torch.tensor(past.actions[:, :-1], device=agent.device),
-        valid=torch.tensor(past.valid, device=agent.device),
-        game=game,
-        valid_actions=agent.valid_actions[game],
-    )
+    context = _context(agent, tokens, episode, step, agent.model.context_length - horizon)
     dream, rewards = _dream(agent, context, torch.tensor(future.actions[:, :horizon], device=agent.device))
     right, stayed = dream[:, 1:] == real[:, 1:], real[:, :1] == real[:, 1:]
     truth = torch.tensor(np.sign(future.rewards[:, :horizon]), device=agent.device)
@@ -84,7 +91,50 @@ def imagine_frames(
         moving=(right & ~stayed).double().sum((0, 2)).div((~stayed).sum((0, 2))).cpu().numpy(),
         rewards=(rewards == truth).double().mean(0).cpu().numpy(),
         real=np.asarray(shown),
-        imagined=(255.0 * agent.tokenizer.decode(dream[0])).round().byte().cpu().numpy(),
+        imagined=_decoded(agent, dream[0]),
+    )
+
+
+@torch.no_grad()
+def imagine_clip(
+    agent: WorldActionAgent,
+    tokens: EpisodeStore,
+    frames: EpisodeStore,
+    *,
+    game: int,
+    horizon: int,
+    num_frames: int,
+    seed: int,
+) -> ImaginedClip | None:
+    """Imagines a stretch of a game's longest held-out episode, `horizon` frames at a time.
+
+    Args:
+        agent: in evaluation mode.
+        tokens, frames: the same held-out episodes, as the model and as a person sees them.
+        game: which one.
+        horizon: H; every H steps the model is shown the game again, as much of it as its window has room for.
+        num_frames: the longest stretch, at least H.
+        seed: of where it begins.
+
+    Returns:
+        None if no episode of the game is longer than the horizon.
+    """
+    lengths = np.where(tokens.game == game, tokens.lengths, 0)
+    episode = int(lengths.argmax()) if len(lengths) else 0
+    num_windows = min(num_frames, int(lengths.max(initial=1)) - 1) // horizon
+    if num_windows == 0:
+        return None
+    steps = num_windows * horizon
+    first = int(numpy_generator(seed, "imagined clip", game).integers(lengths[episode] - steps))
+    starts, episodes = first + horizon * np.arange(num_windows), np.full(num_windows, episode)
+    future = gather_segments(tokens, episodes, starts + horizon, horizon + 1)
+    context = _context(agent, tokens, episodes, starts, agent.model.context_length - horizon)
+    dream, _ = _dream(agent, context, torch.tensor(future.actions[:, :horizon], device=agent.device))
+    shown = frames.episode(episode).observations[first : first + steps + 1]
+    return ImaginedClip(
+        real=np.asarray(shown),
+        imagined=_decoded(agent, torch.cat([dream[:1, 0], dream[:, 1:].flatten(0, 1)])),
+        ahead=np.concatenate([[0], 1 + np.arange(steps) % horizon]),
     )
 
 
@@ -110,6 +160,32 @@ def draw_imagined_frames(imagined: ImaginedFrames, path: Path) -> None:
     save_figure(figure, path)
 
 
+def animate_imagined_clip(clip: ImaginedClip, path: Path) -> None:
+    """The game on the left, and on the right what the model imagined of it.
+
+    Args:
+        clip: of one episode.
+        path: of the GIF.
+    """
+    captions = [("the game", f"imagined +{ahead}" if ahead else "as seen") for ahead in clip.ahead.tolist()]
+    write_side_by_side(clip.real, clip.imagined, captions, path)
+
+
+def _context(
+    agent: WorldActionAgent, tokens: EpisodeStore, episode: np.ndarray, step: np.ndarray, length: int
+) -> TokenContext:
+    """Each episode up to a step, as much of it as `length` frames hold."""
+    past = gather_segments(tokens, episode, step, length)
+    game = torch.tensor(past.game, device=agent.device)
+    return TokenContext(
+        tokens=torch.tensor(past.observations, device=agent.device).long(),
+        actions=torch.tensor(past.actions[:, :-1], device=agent.device),
+        valid=torch.tensor(past.valid, device=agent.device),
+        game=game,
+        valid_actions=agent.valid_actions[game],
+    )
+
+
 def _dream(
     agent: WorldActionAgent, context: TokenContext, actions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,6 +199,10 @@ def _dream(
         tokens.append(model.observations(carry))
         rewards.append(reward)
     return torch.stack(tokens, dim=1), torch.stack(rewards, dim=1)
+
+
+def _decoded(agent: WorldActionAgent, tokens: torch.Tensor) -> UInt8[np.ndarray, "N height width"]:
+    return (255.0 * agent.tokenizer.decode(tokens)).round().byte().cpu().numpy()
 
 
 def _share(right: torch.Tensor) -> Float64[np.ndarray, "H"]:

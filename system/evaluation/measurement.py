@@ -115,6 +115,14 @@ class Measurer:
     def report(self, policy: str, ratio: float | None) -> Measurement:
         """The figure that is reported, with decision times."""
         measured = self.measure(policy, ratio, REPORT_SEEDS, self.config.evaluation.episodes)
+        return replace(measured, decision_seconds=self.time_decisions(policy, ratio))
+
+    def time_decisions(self, policy: str, ratio: float | None) -> list[float]:
+        """Seconds of decisions for a single environment, the first few left out.
+
+        Args:
+            policy, ratio: as in `measure`.
+        """
         play = play_episodes(
             self._policy(policy, ratio),
             self.single,
@@ -123,8 +131,7 @@ class Measurer:
             generator=self._generator(policy, LATENCY_SEED),
             perceive=self.agent.perceive,
         )
-        timed = play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
-        return replace(measured, decision_seconds=timed)
+        return play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
 
     def close(self) -> None:
         """Frees the environments."""

@@ -1,7 +1,6 @@
 """`o2o report`: several finished runs as tables, paired by training seed and evaluation seed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,15 @@ import pandas
 
 from system.evaluation.comparison import CHOSEN_HERE, STAGES, pair_planners
 from system.evaluation.finished_runs import Group
+from system.evaluation.game_report import describe_games, game_frames
+from system.evaluation.report_text import (
+    ENOUGH_SEEDS,
+    FEW_SEEDS,
+    Section,
+    TextTable,
+    format_number,
+    format_section,
+)
 from system.evaluation.statistics import (
     hierarchical_interval,
     interquartile_mean,
@@ -16,44 +24,7 @@ from system.evaluation.statistics import (
     paired_difference,
 )
 
-ENOUGH_SEEDS = 10
-ABSENT = "–"
-
 Side = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table as it is shown.
-
-    Attributes:
-        columns: their names.
-        rows: cells, as many as there are columns.
-        numbers: columns that are set flush right.
-    """
-
-    columns: list[str]
-    rows: list[list[str]]
-    numbers: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Section:
-    """What a report says of one group.
-
-    Attributes:
-        title: dataset and setting.
-        introduction: what the tables are of, in one paragraph.
-        scores: every policy and stage.
-        differences: paired; None where nothing can be compared.
-        remarks: short sentences under the differences.
-    """
-
-    title: str
-    introduction: str
-    scores: TextTable
-    differences: TextTable | None
-    remarks: list[str]
 
 
 def policy_table(group: Group) -> pandas.DataFrame:
@@ -113,26 +84,13 @@ def describe(group: Group) -> Section:
 
 
 def format_report(groups: Sequence[Group]) -> str:
-    """Markdown: for each group the policies and the paired differences."""
-    return "\n\n".join(format_section(describe(group)) for group in groups)
-
-
-def format_section(section: Section, pictures: Mapping[str, str] | None = None) -> str:
-    """One group in Markdown.
-
-    Args:
-        section: what it says.
-        pictures: file name of each picture, by its caption.
-    """
-    parts = [f"### {_escaped(section.title)}", section.introduction, _markdown(section.scores)]
-    if section.differences is not None:
-        parts += [_markdown(section.differences), " ".join(section.remarks)]
-    parts += [f"![{caption}]({name})" for caption, name in (pictures or {}).items()]
-    return "\n\n".join(parts)
+    """Markdown: for each group the policies and the paired differences, then Atari games side by side."""
+    sections = [describe(group) for group in groups] + describe_games(groups)
+    return "\n\n".join(map(format_section, sections))
 
 
 def report_frame(groups: Sequence[Group]) -> pandas.DataFrame:
-    """Both tables of every group, for programs: one row a policy or difference, named by `table`."""
+    """All tables, for programs: one row a policy or difference, named by `table`."""
     frames = []
     for group in groups:
         differences = difference_table(group).rename(
@@ -146,7 +104,7 @@ def report_frame(groups: Sequence[Group]) -> pandas.DataFrame:
             frame.insert(0, "dataset", group.runs[0].dataset_id)
             frame.insert(5, "training_seeds", _joined([run.seed for run in group.runs]))
             frames.append(frame)
-    frame = pandas.concat(frames, ignore_index=True)
+    frame = pandas.concat([*frames, *game_frames(groups)], ignore_index=True)
     for column in ("each_seed", "ratios"):
         frame[column] = [_joined(cell) if isinstance(cell, list) else "" for cell in frame[column]]
     for column in ("seeds", "episodes", "planned_episodes"):
@@ -231,10 +189,10 @@ def _scores(table: pandas.DataFrame, unit: str) -> TextTable:
             row["stage"],
             f"{row['return']:.0f}",
             *(f"{row[name]:.1f}" for name in ("value", "low", "high", "iqm")),
-            ", ".join(_number(value, ".1f") for value in row["each_seed"]),
+            ", ".join(format_number(value, ".1f") for value in row["each_seed"]),
             _count(row["episodes"], row["planned_episodes"]),
-            ", ".join(_number(ratio, "g") for ratio in row["ratios"]),
-            _number(row["milliseconds"], ".1f"),
+            ", ".join(format_number(ratio, "g") for ratio in row["ratios"]),
+            format_number(row["milliseconds"], ".1f"),
         ]
         for row in table.to_dict("records")
     ]
@@ -249,7 +207,7 @@ def _differences(table: pandas.DataFrame) -> TextTable:
             ("best planner: " if row["best_planner"] else "")
             + f"{row['policy']} {row['stage']} − {row['minus_policy']} {row['minus_stage']}",
             *(f"{row[name]:+.1f}" for name in ("difference", "low", "high")),
-            ", ".join(_number(value, "+.1f") for value in row["each_seed"]),
+            ", ".join(format_number(value, "+.1f") for value in row["each_seed"]),
             _count(row["pairs"], row["planned_pairs"]),
         ]
         for row in table.to_dict("records")
@@ -267,14 +225,8 @@ def _remarks(differences: pandas.DataFrame, num_runs: int) -> list[str]:
     if differences["best_planner"].any():
         remarks.append(f"{CHOSEN_HERE[0].upper()}{CHOSEN_HERE[1:]}.")
     if 1 < num_runs < ENOUGH_SEEDS:
-        remarks.append(
-            "Intervals over so few training seeds are too narrow: they cover about 75 % with 3, 83 % with 5."
-        )
+        remarks.append(FEW_SEEDS)
     return remarks
-
-
-def _number(value: float | None, form: str) -> str:
-    return ABSENT if value is None or np.isnan(value) else format(value, form)
 
 
 def _count(found: int, planned: int) -> str:
@@ -287,16 +239,3 @@ def _joined(values: Sequence[float | None]) -> str:
 
 def _without(index: int, cells: list[str]) -> list[str]:
     return cells[:index] + cells[index + 1 :]
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, outside of tables and in them."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def _markdown(table: TextTable) -> str:
-    """A pipe table."""
-    rules = ["---:" if name in table.numbers else "---" for name in table.columns]
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "|".join(rules) + "|"]
-    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows]
-    return "\n".join(lines)

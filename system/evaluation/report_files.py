@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from system.evaluation.finished_runs import FinishedRun, Group
-from system.evaluation.report import describe, format_section, policy_table, report_frame
+from system.evaluation.game_report import describe_games
+from system.evaluation.report import describe, policy_table, report_frame
 from system.evaluation.report_figures import LearningCurve, draw_learning_curves, draw_scores
 from system.evaluation.report_page import render_page
+from system.evaluation.report_text import format_section
 
 SCORES_CAPTION = "Scores by policy and stage"
 CURVES_CAPTION = "Scheduled evaluations over online env steps, each before a roll-back"
@@ -33,10 +35,11 @@ def write_report(groups: Sequence[Group], folder: Path, exploration: Exploration
         OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sections = [describe(group) for group in groups]
+    sections = [describe(group) for group in groups] + describe_games(groups)
     pictures = [
         _draw(group, folder, name, exploration) for group, name in zip(groups, _file_names(groups), strict=True)
     ]
+    pictures += [{} for _ in sections[len(groups) :]]
     texts = {
         "report.md": "\n\n".join(
             format_section(section, {caption: path.name for caption, path in drawn.items()})

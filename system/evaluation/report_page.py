@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from system.evaluation.report import Section, TextTable
+from system.evaluation.report_text import Section, TextTable
 
 TITLE = "Offline-to-online report"
 
@@ -48,7 +48,9 @@ def _section(section: Section, pictures: Mapping[str, Path]) -> str:
     parts += [_picture(caption, path) for caption, path in pictures.items()]
     parts.append(_table(section.scores))
     if section.differences is not None:
-        parts += [_table(section.differences), f"<p>{escape(' '.join(section.remarks))}</p>"]
+        parts.append(_table(section.differences))
+    if section.remarks:
+        parts.append(f"<p>{escape(' '.join(section.remarks))}</p>")
     return "\n".join([*parts, "</section>"])
 
 

@@ -83,6 +83,41 @@ def hierarchical_interval(
     return _interval(means[chosen, copies, np.arange(num_resamples)].mean(axis=0), level)
 
 
+def stratified_interval(
+    strata: Sequence[Sequence[Sequence[Float[np.ndarray, "_"]]]],
+    statistic: Statistic = interquartile_mean,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, tuple[float, float]]:
+    """A statistic of the mean of every run in every game, and its interval.
+
+    Within a stratum the runs are resampled, then the episodes of each of their games. A run that plays several
+    games is drawn with all of them: what one training seed does in them is not independent.
+
+    Args:
+        strata: of each its runs, of each run the episode values of its games, as many games in all runs of a
+            stratum: the runs of one game are a stratum, and so are those of one model of several games. With a
+            single run only its episodes are resampled.
+        statistic: reduces the last axis, all runs and games of all strata.
+        level, num_resamples, seed: as in `bootstrap_interval`.
+
+    Raises:
+        ShapeError: there is nothing, a game has no values, or the runs of a stratum differ in their games.
+
+    Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", whose
+    strata are games; the episodes of a run are not resampled there.
+    """
+    _check_filled([game for stratum in strata for run in stratum for game in run])
+    if any(len(run) != len(stratum[0]) for stratum in strata for run in stratum):
+        raise ShapeError(f"runs of one stratum differ in their games: {[list(map(len, each)) for each in strata]}")
+    generator = np.random.default_rng(seed)
+    samples = [_resampled_games(stratum, num_resamples, generator) for stratum in strata]
+    means = [np.mean(game, dtype=np.float64) for stratum in strata for run in stratum for game in run]
+    return float(statistic(np.array(means))), _interval(statistic(np.concatenate(samples, axis=1)), level)
+
+
 def paired_difference(
     first: Sequence[Float[np.ndarray, "_"]], second: Sequence[Float[np.ndarray, "_"]], *, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
@@ -130,6 +165,20 @@ def _resampled_means(
 ) -> Float[np.ndarray, "copies resamples"]:
     rows = generator.integers(len(values), size=(copies, num_resamples, len(values)))
     return np.asarray(values[rows].mean(axis=-1))
+
+
+def _resampled_games(
+    runs: Sequence[Sequence[np.ndarray]], num_resamples: int, generator: np.random.Generator
+) -> Float[np.ndarray, "resamples cells"]:
+    """Mean of each game of each drawn run; a drawn copy has resampled episodes of its own."""
+    chosen = generator.integers(len(runs), size=(len(runs), num_resamples))
+    copies, resamples = np.arange(len(runs))[:, None], np.arange(num_resamples)
+    cells = []
+    for game in range(len(runs[0])):
+        values = [np.asarray(run[game], np.float64) for run in runs]
+        means = np.stack([_resampled_means(each, len(runs), num_resamples, generator) for each in values])
+        cells.append(means[chosen, copies, resamples])
+    return np.concatenate(cells).T
 
 
 def _interval(samples: np.ndarray, level: float) -> tuple[float, float]:

@@ -15,11 +15,12 @@ Deviations: an end that the model predicts counts (the public code predicts it a
 searched together; a choice between first actions can be drawn in proportion to their utilities.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
+from torch.nn import functional
 
 from system.config import PlannerConfig
 from system.errors import PlannerError
@@ -36,19 +37,21 @@ class _Nodes:
         score: income-to-date plus income-to-go.
         received: income-to-date, Σ_{t<d} γᵗ r_t.
         terminated: the episode ended here.
-        first_action: the action at the root that led here, −1 at the root itself.
         row: the node's row of the model's carry; without meaning where `terminated`.
         values: Q, −inf at invalid actions.
         path: observations from the root to the node.
+        actions: executed on the way, −1 behind an end.
+        rewards: received for them, 0 behind an end.
     """
 
     score: Float[torch.Tensor, "B W"]
     received: Float[torch.Tensor, "B W"]
     terminated: Bool[torch.Tensor, "B W"]
-    first_action: Int[torch.Tensor, "B W"]
     row: Int[torch.Tensor, "B W"]
     values: Float[torch.Tensor, "B W A"]
-    path: Shaped[torch.Tensor, "B W depth *observation"]
+    path: Shaped[torch.Tensor, "B W depth1 *observation"]
+    actions: Int[torch.Tensor, "B W depth"]
+    rewards: Float[torch.Tensor, "B W depth"]
 
     def take(self, places: Int[torch.Tensor, "B V"]) -> "_Nodes":
         """The nodes in these places."""
@@ -87,7 +90,9 @@ def beam_search(
         nodes made at depth H, and of the ended ones in the beam. It is −inf where there is no such leaf: the
         action is invalid, was never tried, or fell out of the beam on the way. With H = 0 it is Q itself.
         `imagined_observations` [B, A, H+1, …] is the path to that leaf, the current observation first, its last
-        one repeated after an end; zeros where there is no leaf.
+        one repeated after an end; zeros where there is no leaf. `imagined_actions` [B, A, H] and
+        `imagined_rewards` [B, A, H] are those on the way, −1 and 0 where there are none, and
+        `imagined_terminated` [B, A] says whether the last of the actions ended the episode.
 
     Raises:
         PlannerError: `select` is `expectation` (numbers of actions have no mean), an environment has no valid
@@ -97,21 +102,21 @@ def beam_search(
         raise PlannerError("planner.select: discrete actions have no expectation; use sample or argmax")
     carry, values = model.begin(context)
     root = _root(values, context.tokens[:, -1])
-    utilities, imagined = root.values[:, 0], None
+    utilities, leaves = root.values[:, 0], None
     if config.horizon:
-        utilities, imagined = _first_actions(_leaves(model, carry, root, config))
+        utilities, leaves = _best_leaves(_leaves(model, carry, root, config))
     scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
     probabilities = proposal_probabilities(scaled, config.temperature)
     sampled = config.select == "sample"
     action = draw_candidate(probabilities, generator) if sampled else utilities.argmax(dim=-1)
-    return Plan(
+    plan = Plan(
         action=action,
         first_actions=torch.arange(utilities.shape[-1], device=action.device).expand(utilities.shape),
         probabilities=probabilities,
         utilities=utilities,
         selected=action,
-        imagined_observations=imagined,
     )
+    return plan if leaves is None else _with_futures(plan, leaves)
 
 
 def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor, "B *observation"]) -> _Nodes:
@@ -124,10 +129,11 @@ def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor,
         score=best,
         received=torch.zeros_like(best),
         terminated=torch.zeros_like(best, dtype=torch.bool),
-        first_action=torch.full_like(batch, -1),
         row=batch,
         values=values[:, None],
         path=observations[:, None, None],
+        actions=batch.new_zeros(len(values), 1, 0),
+        rewards=best.new_zeros(len(values), 1, 0),
     )
 
 
@@ -156,16 +162,16 @@ def _expand(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, depth: int,
     received = nodes.received[environment, parent] + model.discount ** (depth - 1) * rewards
     to_go = torch.where(terminated, 0.0, model.discount**depth * next_values.amax(dim=-1))
     _check_finite(received + to_go)
-    first_action = nodes.first_action[environment, parent]
-    path = torch.cat([nodes.path[environment, parent], model.observations(carry)[:, None]], dim=1)
+    path, before, gained = (each[environment, parent] for each in (nodes.path, nodes.actions, nodes.rewards))
     children = _Nodes(
         score=_place(received + to_go, tried, -torch.inf),
         received=_place(received, tried, 0.0),
         terminated=_place(terminated, tried, False),
-        first_action=_place(torch.where(first_action < 0, taken, first_action), tried, -1),
         row=_place(torch.arange(len(taken), device=taken.device), tried, 0),
         values=_place(next_values, tried, -torch.inf),
-        path=_place(path, tried, 0),
+        path=_place(torch.cat([path, model.observations(carry)[:, None]], dim=1), tried, 0),
+        actions=_place(torch.cat([before, taken[:, None]], dim=1), tried, -1),
+        rewards=_place(torch.cat([gained, rewards[:, None].to(gained.dtype)], dim=1), tried, 0.0),
     )
     return carry, children.beside(ended)
 
@@ -185,24 +191,32 @@ def _waiting(nodes: _Nodes) -> _Nodes:
         score=nodes.score.masked_fill(~nodes.terminated, -torch.inf),
         received=nodes.received,
         terminated=nodes.terminated,
-        first_action=nodes.first_action,
         row=nodes.row,
         values=nodes.values,
         path=torch.cat([nodes.path, nodes.path[:, :, -1:]], dim=2),
+        actions=functional.pad(nodes.actions, (0, 1), value=-1),
+        rewards=functional.pad(nodes.rewards, (0, 1)),
     )
 
 
-def _first_actions(
-    leaves: _Nodes,
-) -> tuple[Float[torch.Tensor, "B A"], Shaped[torch.Tensor, "B A depth *observation"]]:
-    """Of each first action the score of its best leaf, and the path there."""
+def _best_leaves(leaves: _Nodes) -> tuple[Float[torch.Tensor, "B A"], _Nodes]:
+    """Of each first action the score of its best leaf, −inf where it has none, and that leaf."""
     actions = torch.arange(leaves.values.shape[-1], device=leaves.score.device)
-    belongs = leaves.first_action[:, None] == actions[:, None]
+    belongs = leaves.actions[:, None, :, 0] == actions[:, None]
     utilities, best = leaves.score[:, None].masked_fill(~belongs, -torch.inf).max(dim=-1)
-    environments = torch.arange(len(best), device=best.device)[:, None]
-    paths = leaves.path[environments, best]
-    reached = ~torch.isneginf(utilities)
-    return utilities, paths * reached.view(*reached.shape, *(1,) * (paths.dim() - 2))
+    return utilities, leaves.take(best)
+
+
+def _with_futures(plan: Plan, leaves: _Nodes) -> Plan:
+    """The plan, with what led to each first action's best leaf, where it has one."""
+    reached = ~torch.isneginf(plan.utilities)
+    return replace(
+        plan,
+        imagined_observations=leaves.path * reached.view(*reached.shape, *(1,) * (leaves.path.dim() - 2)),
+        imagined_rewards=leaves.rewards * reached[..., None],
+        imagined_actions=leaves.actions.masked_fill(~reached[..., None], -1),
+        imagined_terminated=leaves.terminated & reached,
+    )
 
 
 def _check_finite(scores: torch.Tensor) -> None:

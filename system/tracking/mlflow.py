@@ -39,6 +39,7 @@ class MLflowTracker:
         run_name: of a new run.
         report: is told, once, that the server is away, and what is left unsent in the end.
         connect: makes the client; replaced in tests.
+        monitor: sends what the machine is doing, too.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class MLflowTracker:
         run_name: str,
         report: Callable[[str], None],
         connect: Callable[[str], Any] | None = None,
+        monitor: bool = True,
     ) -> None:
         self.event_log = event_log
         self.tracking_uri = tracking_uri
@@ -61,6 +63,7 @@ class MLflowTracker:
         self._state: dict[str, Any] = self._read_state()
         self._client: Any = None
         self._monitor: Any = None
+        self._monitored = monitor
         self._away = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -139,7 +142,8 @@ class MLflowTracker:
             self._client.update_run(self._state["run_id"], status="RUNNING")
         else:
             self._create_run()
-        self._monitor = start_system_metrics(self._state["run_id"], self.tracking_uri)
+        if self._monitored:
+            self._monitor = start_system_metrics(self._state["run_id"], self.tracking_uri)
 
     def _create_run(self) -> None:
         found = self._client.get_experiment_by_name(self.experiment)
@@ -171,6 +175,16 @@ class MLflowTracker:
         if not self._away:
             self._away = True
             self.report(f"MLflow at {self.tracking_uri} does not answer ({type(error).__name__}); the run goes on")
+
+
+def is_sent(event_log: Path, tracking_uri: str) -> bool:
+    """Whether all of an event log has been sent to this place."""
+    try:
+        state = json.loads((event_log.parent / STATE_FILE).read_text())
+        sent = state["offset"] if state["tracking_uri"] == tracking_uri else 0
+    except (OSError, ValueError, KeyError):
+        sent = 0
+    return bool(sent >= event_log.stat().st_size)
 
 
 def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Callable[[Any], None]]:

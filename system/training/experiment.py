@@ -23,6 +23,9 @@ from system.training.protocols import RolloutResult, Rollouts, Tracker, UpdateRe
 from system.training.run_directory import RunDirectory
 from system.types import TaskSpec
 
+# Of a learner's state, the weights that pretraining can begin with: the tokenizer is the data's.
+LEARNT_BY_UPDATES = ("agent.model.", "agent.target_head.")
+
 
 class Experiment:
     """What the stages of a run share.
@@ -61,6 +64,7 @@ class Experiment:
         self._agent_version = -1
         self._broadcast_version = -1
         self._processes: dict[str, int] = {}
+        self._restarts_told = -1
         self._last_save = self._stage_clock = time.monotonic()
 
     @property
@@ -123,6 +127,7 @@ class Experiment:
             "rollout/decision_seconds": _mean(result.decision_seconds),
             "rollout/policy_lag_updates": float(progress.weights_version - result.version),
             "rollout/episodes": float(progress.episodes),
+            "rollout/replay_transitions": float(self.data.training.num_steps + progress.env_steps),
         }
         self.tracker.log_metrics(metrics, step=progress.env_steps)
 
@@ -252,6 +257,19 @@ class Experiment:
             raise CheckpointError(f"{path}: the learner's state has no {error}") from None
         self.progress.weights_version += 1
 
+    def begin_with(self, path: Path, content: CheckpointContent) -> None:
+        """Takes over what another run's model learnt, to pretrain further with fresh optimisers.
+
+        Raises:
+            CheckpointError: it is of another model.
+        """
+        state = content.tensors["learner"]
+        load_agent(self.data.task, self.config, state, str(path))
+        learnt = {name: value for name, value in state.items() if name.startswith(LEARNT_BY_UPDATES)}
+        self.workers.learners.load_state({**self.workers.learners.state(), **learnt})
+        self.progress.weights_version += 1
+        self.tracker.note(f"pretraining begins with the weights of {path}")
+
     def close(self) -> None:
         """Waits for the last checkpoint and frees the environments; the workers are their owner's."""
         self.writer.close()
@@ -287,6 +305,9 @@ class Experiment:
             self._processes = processes
         if losses:
             self.tracker.note("recovered from " + ", ".join(f"{name}: {count}" for name, count in losses.items()))
+        if self.faults.restarts != self._restarts_told:
+            self._restarts_told = self.faults.restarts
+            self.tracker.log_metrics({"faults/restarts": float(self._restarts_told)}, step=self.progress.env_steps)
 
     def _clock_stage(self) -> None:
         now = time.monotonic()

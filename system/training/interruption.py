@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM as a request that is answered at the next safe place."""
 
 import signal
+from collections.abc import Sequence
 from types import FrameType
 
 from system.errors import Interrupted
@@ -11,16 +12,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """While entered, remembers a signal instead of dying of it; a second one acts at once.
 
+    Args:
+        signals: none leaves signals to whoever else waits for them; threads other than the main one have to.
+
     Attributes:
         signal_number: of the signal that came; 0 if none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
+        self.signals = signals
         self.signal_number = 0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
-        for number in SIGNALS:
+        for number in self.signals:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 

@@ -13,7 +13,12 @@ from system.evaluation.figures import (
     draw_ratio_curves,
     draw_utilities,
 )
-from system.evaluation.imagined_frames import draw_imagined_frames, imagine_frames
+from system.evaluation.imagined_frames import (
+    animate_imagined_clip,
+    draw_imagined_frames,
+    imagine_clip,
+    imagine_frames,
+)
 from system.evaluation.open_loop import open_loop_error
 from system.training.experiment import Experiment
 from system.training.protocols import Artifact
@@ -21,6 +26,7 @@ from system.training.protocols import Artifact
 NUM_STARTS = 256
 SHORTEST_HISTORY = 3
 NUM_DREAMS = 32
+CLIP_FRAMES = 48
 
 
 def draw_pictures(run: Experiment, stage: str) -> None:
@@ -42,7 +48,8 @@ def draw_pictures(run: Experiment, stage: str) -> None:
         _draw_open_loop(run, agent, stage)
     elif run.config.jowa.objective == "jowa":
         _draw_imagined_frames(run, agent, stage)
-    for path in sorted(folder.glob("*.png")):
+        _animate_dreams(run, agent, stage)
+    for path in sorted([*folder.glob("*.png"), *folder.glob("*.gif")]):
         run.tracker.log_artifact(Artifact(path, "figures"))
 
 
@@ -81,6 +88,25 @@ def _draw_imagined_frames(run: Experiment, agent: WorldActionAgent, stage: str) 
     draw_imagined_frames(imagined, run.run_dir.figures / f"imagined_{stage}.png")
     shares = {"tokens": imagined.tokens, "unchanged": imagined.unchanged, "moving": imagined.moving}
     _note_open_loop(run, stage, {**shares, "rewards": imagined.rewards})
+
+
+def _animate_dreams(run: Experiment, agent: WorldActionAgent, stage: str) -> None:
+    """A moving picture of each game beside the dream of it."""
+    if run.data.frames is None:
+        return
+    for task in run.data.tasks:
+        clip = imagine_clip(
+            agent,
+            run.data.validation,
+            run.data.frames,
+            game=task.game,
+            horizon=run.config.context_length // 2,
+            num_frames=CLIP_FRAMES,
+            seed=run.config.seed,
+        )
+        if clip is not None:
+            name = f"_{task.environment_id.rpartition('/')[2]}" if len(run.data.tasks) > 1 else ""
+            animate_imagined_clip(clip, run.run_dir.figures / f"imagined_{stage}{name}.gif")
 
 
 def _note_open_loop(run: Experiment, stage: str, curves: Mapping[str, np.ndarray]) -> None:

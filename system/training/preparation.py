@@ -10,7 +10,7 @@ import numpy as np
 from system.config import RunConfig
 from system.data.episodes import EpisodeStore, concatenate
 from system.data.minari_source import LoadedDataset, load_datasets
-from system.data.split import split_by_game
+from system.data.split import limit_transitions, repeated_episodes, split_by_game
 from system.data.statistics import compute_statistics
 from system.envs.registry import ENVIRONMENTS
 from system.errors import ConfigError
@@ -30,6 +30,7 @@ class PreparedData:
         foundation: what of the training part travels with the weights.
         frames: what the tokens of the validation part were made from; None where there are no frames.
         num_dropped: episodes left out as unfit.
+        notes: lines that a person should see of how the data were divided.
         description: id, digest, episodes, steps and returns of the whole dataset, for the summary.
     """
 
@@ -40,6 +41,7 @@ class PreparedData:
     num_dropped: int
     description: dict[str, Any]
     frames: EpisodeStore | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> TaskSpec:
@@ -69,10 +71,16 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
     whole = datasets[0].store if len(datasets) == 1 else concatenate([dataset.store for dataset in datasets])
     training, validation = split_by_game(whole.game, config.dataset.validation_fraction, config.seed)
     if len(training) == 0:
-        raise ConfigError(
-            f"dataset.validation_fraction: leaves none of {whole.num_episodes} episodes to train on"
-        )
+        raise ConfigError(f"dataset.validation_fraction: leaves none of {whole.num_episodes} episodes to train on")
+    training, validation, notes = _without_repetitions(whole, training, validation)
     store = whole.select(training)
+    most = config.dataset.max_transitions
+    if most is not None:
+        store = limit_transitions(store, most, config.seed)
+        notes += (
+            f"trained on {store.num_steps} of {whole.num_steps} transitions, in {store.num_episodes} of "
+            f"{whole.num_episodes} episodes (dataset.max_transitions)",
+        )
     frames = tasks[0].frame_shape is not None
     return PreparedData(
         tasks=tasks,
@@ -80,7 +88,12 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
         validation=whole.select(validation),
         foundation={} if frames else compute_statistics(store, tasks[0].max_episode_steps),
         num_dropped=sum(len(dataset.dropped) for dataset in datasets),
-        description=_describe(datasets, whole),
+        description={
+            **_describe(datasets, whole),
+            "training_episodes": store.num_episodes,
+            "training_steps": store.num_steps,
+        },
+        notes=notes,
     )
 
 
@@ -90,6 +103,7 @@ def tokenize(
     cache_folder: Path,
     *,
     weights: Weights | None,
+    start_from: Weights | None = None,
     progress: Callable[[int, int], None],
     stop_if_asked: Callable[[], None],
 ) -> PreparedData:
@@ -100,6 +114,7 @@ def tokenize(
         config: the tokenizer's settings.
         cache_folder: where tokenizer and tokens are kept.
         weights: of the tokenizer that a checkpoint's model knows; None trains one.
+        start_from: of one that is trained further then, as in `prepare_tokenizer`.
         progress, stop_if_asked: as in `prepare_tokenizer`.
 
     Raises:
@@ -114,6 +129,7 @@ def tokenize(
             config,
             cache_folder,
             progress,
+            start_from,
             device=resolve_device(config),
             stop_if_asked=stop_if_asked,
         )
@@ -126,6 +142,21 @@ def tokenize(
         frames=data.validation,
         foundation={name: value.cpu() for name, value in tokenizer.state_dict().items()},
     )
+
+
+def _without_repetitions(
+    whole: EpisodeStore, training: np.ndarray, validation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Episodes that would be held out although their beginnings are trained on are trained on as well."""
+    repeated = repeated_episodes(whole, validation, training)
+    if not repeated.any():
+        return training, validation, ()
+    held_out = validation[~repeated]
+    note = (
+        f"{repeated.sum()} of {len(validation)} episodes to hold out begin as training ones do, and are trained "
+        f"on as well: {len(held_out)} held out"
+    )
+    return np.sort(np.concatenate([training, validation[repeated]])), held_out, (note,)
 
 
 def _check_algorithm(config: RunConfig, task: TaskSpec) -> None:

@@ -21,6 +21,11 @@ class Faults:
     episode_dropped: int = 0
     collapse_rollback: int = 0
 
+    @property
+    def restarts(self) -> int:
+        """Processes that were replaced, the driver's included."""
+        return self.rollout_worker_lost + self.replay_lost + self.learner_lost + self.driver_resumed
+
 
 @dataclass
 class Progress:

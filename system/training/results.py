@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from system.config_io import to_dict
+from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.summary import compare, format_comparisons, format_table
 from system.training.checkpoint import package_versions
 from system.training.experiment import Experiment
@@ -25,6 +26,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "stages": _stages(progress),
         "evaluations": progress.evaluations,
         "comparisons": compare(progress.evaluations),
+        "game_scores": summarize_games(progress.evaluations),
         "exploration": asdict(choose_exploration(run.config, progress.ratio_curves)),
         "open_loop_error": progress.open_loop,
         "target_return_ratio_curves": progress.ratio_curves,
@@ -49,6 +51,8 @@ def format_summary(summary: dict[str, Any]) -> str:
             format_table(summary["evaluations"]),
             f"{count} episodes each; intervals over episodes of this run",
         ]
+    if summary.get("game_scores"):  # summaries of earlier versions have none
+        lines += ["", format_games(summary["game_scores"])]
     if summary["comparisons"]:
         lines += ["", format_comparisons(summary["comparisons"])]
     survived = {name: count for name, count in summary["faults"].items() if count}

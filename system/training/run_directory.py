@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from system.config import CollectConfig, RunConfig
+from system.config import CollectConfig, RunConfig, SweepConfig
 from system.config_io import dump_yaml, first_difference, flatten, load_config, to_dict
 from system.errors import ConfigError, RunDirectoryInUse
 from system.training.checkpoint import FOLDER, FoundCheckpoint, checkpoint_names, newest_valid
@@ -18,6 +18,13 @@ from system.training.files import write_durably, write_json
 from system.training.progress import STAGES, Stage
 
 CONFIG, SUMMARY, PROCESSES, LOCK = "config.yaml", "summary.json", "processes.json", "lock"
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set in the environment of a command that `ray job submit` has started."""
+
+
+def is_submitted_job() -> bool:
+    """Whether this process was started by `ray job submit`, in a copy of the submitter's working directory."""
+    return bool(os.environ.get(SUBMITTED))
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,9 @@ class RunDirectory:
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, config: RunConfig | CollectConfig, *, restart: bool) -> Iterator["RunDirectory"]:
+    def claim(
+        cls, path: Path, config: RunConfig | CollectConfig | SweepConfig, *, restart: bool
+    ) -> Iterator["RunDirectory"]:
         """Owns the directory until the context ends.
 
         Args:
@@ -45,6 +54,11 @@ class RunDirectory:
             ConfigError: it cannot be used, or was made with another configuration; names the first key that
                 differs.
         """
+        if is_submitted_job() and not path.is_absolute():
+            raise ConfigError(
+                f"--run-dir: {path} is relative, and a submitted job's working directory is a copy that is thrown "
+                "away; give an absolute path on storage that every node sees"
+            )
         directory = cls(path)
         with ExitStack() as locks:
             locks.enter_context(_locked(path))
@@ -98,7 +112,7 @@ class RunDirectory:
     def _holds_a_run(self) -> bool:
         return (self.path / CONFIG).exists() or bool(checkpoint_names(self.checkpoints))
 
-    def _check_config(self, config: RunConfig | CollectConfig) -> None:
+    def _check_config(self, config: RunConfig | CollectConfig | SweepConfig) -> None:
         file = self.path / CONFIG
         if not file.exists():
             if checkpoint_names(self.checkpoints):

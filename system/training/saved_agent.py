@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from system.config import RunConfig
-from system.config_io import config_from_dict
+from system.config_io import config_from_dict, first_difference, flatten, to_dict
 from system.errors import CheckpointError, ConfigError
 from system.training.checkpoint import CheckpointContent, find_checkpoint, load_checkpoint
 from system.training.families import Agent
@@ -54,6 +54,24 @@ def open_agent(path: Path, overrides: Sequence[str] = ()) -> SavedAgent:
     return SavedAgent(found, config, tasks, load_agent(tasks[0], config, content.tensors["learner"], str(found)))
 
 
+def check_same_model(path: Path, content: CheckpointContent, config: RunConfig) -> None:
+    """Compares the sizes of a checkpoint's world-action model with a run's.
+
+    Args:
+        path, content: the checkpoint.
+        config: of the run that is to begin with its weights.
+
+    Raises:
+        CheckpointError: naming the first key that differs.
+    """
+    theirs, ours = (
+        flatten(_sizes(each)) for each in (config_from_dict(RunConfig, content.documents["config"]), config)
+    )
+    key = first_difference(theirs, ours)
+    if key is not None:
+        raise CheckpointError(f"{path}: a model with {key} = {theirs[key]}, but this run's has {ours[key]}")
+
+
 def load_run_checkpoint(path: Path) -> CheckpointContent:
     """A checkpoint's content, if it has all that one of a run has.
 
@@ -67,6 +85,16 @@ def load_run_checkpoint(path: Path) -> CheckpointContent:
         if name not in content.documents:
             raise CheckpointError(f"{path}: has no {name}.json")
     return content
+
+
+def _sizes(config: RunConfig) -> dict[str, Any]:
+    """What a world-action model's weights are made for."""
+    world, tokenizer = to_dict(config.world), to_dict(config.tokenizer)
+    return {
+        "algorithm": config.algorithm,
+        "world": {name: value for name, value in world.items() if name != "dropout"},
+        "tokenizer": {name: tokenizer[name] for name in ("vocabulary", "tokens_per_side")},
+    }
 
 
 def _tasks(path: Path, content: CheckpointContent) -> tuple[TaskSpec, ...]:

@@ -155,3 +155,34 @@ def test_first_actions_are_drawn_in_proportion_to_their_utility() -> None:
     weights = torch.softmax(1.5 * torch.tensor([total for total, _ in model.exhaustive(7, 0, 2)]), 0)
     assert torch.allclose(plan.probabilities[0], weights, atol=1e-5)
     assert torch.allclose(torch.bincount(plan.action, minlength=3) / 4000, weights, atol=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plan_tells_what_leads_to_its_utility(seed: int) -> None:
+    """Every candidate's actions, walked through the tables, give its rewards, its end and its utility."""
+    model, horizon = ToyGame(seed=seed), 3
+    states, _, context = mixed_context(model)
+    plan = search(model, context, replace(CONFIG, horizon=horizon, beam_width=2))
+    assert plan.imagined_actions is not None and plan.imagined_rewards is not None
+    assert plan.imagined_terminated is not None and plan.imagined_observations is not None
+    for row, action in [(row, action) for row in range(12) for action in range(3)]:
+        taken = [each for each in plan.imagined_actions[row, action].tolist() if each >= 0]
+        ended = bool(plan.imagined_terminated[row, action])
+        if plan.utilities[row, action] == -torch.inf:
+            assert (taken, ended, plan.imagined_rewards[row, action].any().item()) == ([], False, False)
+            continue
+        assert taken[0] == action
+        assert len(taken) == horizon or ended
+        state, utility = states[row], 0.0
+        for step, each in enumerate(taken):
+            reward = model.rewards[state, each]
+            assert plan.imagined_rewards[row, action, step] == reward
+            assert bool(model.ends[state, each]) == (ended and step == len(taken) - 1)
+            utility += model.discount**step * reward.item()
+            state = int(model.next_state[state, each])
+            assert plan.imagined_observations[row, action, step + 1, 0] == state
+        assert not plan.imagined_rewards[row, action, len(taken) :].any()
+        if not ended:
+            values = model.values[state].masked_fill(~context.valid_actions[row], -torch.inf)
+            utility += model.discount**horizon * values.max().item()
+        assert utility == pytest.approx(plan.utilities[row, action].item(), abs=1e-4)

@@ -37,6 +37,7 @@ HOMES = {
     "ale_py": ("system/envs/", "system/types.py"),
     "pandas": ("system/evaluation/",),
     "matplotlib": ("system/evaluation/",),
+    "PIL": ("system/evaluation/",),
 }
 
 

@@ -1,4 +1,4 @@
-"""What every replay must do; a new one is one line in `REPLAYS`."""
+"""What every replay must do, of vectors and of tokens; a new one is one line in `REPLAYS`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,39 +14,58 @@ from system.data.sampling import SampleRequest
 from system.training.protocols import Replay
 from system.types import Episode, EpisodeKey, SegmentBatch
 from tests.support.dataset_factory import make_episode
+from tests.support.frame_factory import token_episode
 
 DISCOUNT, LENGTH, LIMIT = 0.9, 4, 12
-OFFLINE = [make_episode(3 + index, "terminated", index) for index in range(6)]
+
+MakeEpisode = Callable[[int, str, int], Episode]
+MakeOnline = Callable[..., Episode]
+KINDS: dict[str, MakeEpisode] = {"vectors": make_episode, "tokens": token_episode}
 
 
-def in_memory(folder: Path) -> Replay:
-    return ReplayBuffer(
-        EpisodeStore.from_episodes(OFFLINE, discount=DISCOUNT), context_length=LENGTH, max_episode_steps=LIMIT
-    )
+def offline(make: MakeEpisode) -> EpisodeStore:
+    return EpisodeStore.from_episodes([make(3 + seed, "terminated", seed) for seed in range(6)], discount=DISCOUNT)
 
 
-def durable(folder: Path) -> Replay:
-    return ReplayBuffer(
-        EpisodeStore.from_episodes(OFFLINE, discount=DISCOUNT),
-        context_length=LENGTH,
-        max_episode_steps=LIMIT,
-        log=EpisodeLog.open(folder),
-    )
+def in_memory(store: EpisodeStore, folder: Path) -> Replay:
+    return ReplayBuffer(store, context_length=LENGTH, max_episode_steps=LIMIT)
 
 
-REPLAYS: dict[str, Callable[[Path], Replay]] = {"in_memory": in_memory, "durable": durable}
+def durable(store: EpisodeStore, folder: Path) -> Replay:
+    return ReplayBuffer(store, context_length=LENGTH, max_episode_steps=LIMIT, log=EpisodeLog.open(folder))
+
+
+REPLAYS: dict[str, Callable[[EpisodeStore, Path], Replay]] = {"in_memory": in_memory, "durable": durable}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=REPLAYS)
-def replay(request: pytest.FixtureRequest, tmp_path: Path) -> Replay:
-    return REPLAYS[request.param](tmp_path)
+def replay(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Replay:
+    return REPLAYS[request.param](offline(KINDS[kind]), tmp_path)
 
 
-def online(sequence: int, length: int = 5, ending: str = "terminated", reward: float = 100.0) -> Episode:
-    """Its rewards tell it from offline data."""
-    episode = make_episode(length, ending, 50 + sequence)
-    rewards = np.full(length, reward + sequence, dtype=np.float32)
-    return replace(episode, rewards=rewards, key=EpisodeKey(0, 0, sequence))
+@pytest.fixture
+def online(kind: str) -> MakeOnline:
+    def make(sequence: int, length: int = 5, ending: str = "terminated", reward: float = 100.0) -> Episode:
+        """Its rewards tell it from offline data."""
+        episode = KINDS[kind](length, ending, 50 + sequence)
+        rewards = np.full(length, reward + sequence, dtype=np.float32)
+        return replace(episode, rewards=rewards, key=EpisodeKey(0, 0, sequence))
+
+    return make
+
+
+def last_steps(replay: Replay, request: SampleRequest, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards and terminal flags of the drawn steps, in the batch that the kind's values are learnt from."""
+    if kind == "vectors":  # tokens are learnt from in windows alone
+        steps = replay.sample_transitions(request)
+        return steps.rewards, steps.terminated
+    batch = replay.sample_segments(request)
+    return batch.rewards[:, -1], batch.terminated[:, -1]
 
 
 def count_online(batch: SegmentBatch) -> int:
@@ -54,23 +73,23 @@ def count_online(batch: SegmentBatch) -> int:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.6, 1.0])
-def test_the_split_is_exact(replay: Replay, fraction: float) -> None:
+def test_the_split_is_exact(replay: Replay, online: MakeOnline, kind: str, fraction: float) -> None:
     replay.add_episodes([online(0), online(1)])
     for seed in range(5):
         batch = replay.sample_segments(SampleRequest(20, seed, offline_fraction=fraction))
         assert count_online(batch) == 20 - round(20 * fraction)
-        steps = replay.sample_transitions(SampleRequest(20, seed, offline_fraction=fraction))
-        assert int((steps.rewards >= 90.0).sum()) == 20 - round(20 * fraction)
+        rewards, _ = last_steps(replay, SampleRequest(20, seed, offline_fraction=fraction), kind)
+        assert int((rewards >= 90.0).sum()) == 20 - round(20 * fraction)
 
 
-def test_without_online_episodes_everything_is_offline(replay: Replay) -> None:
+def test_without_online_episodes_everything_is_offline(replay: Replay, online: MakeOnline) -> None:
     assert count_online(replay.sample_segments(SampleRequest(16, 0, offline_fraction=0.0))) == 0
     replay.add_episodes([online(0)])
     hidden = SampleRequest(16, 0, offline_fraction=0.0, visible_episodes=0)
     assert count_online(replay.sample_segments(hidden)) == 0
 
 
-def test_a_request_always_gives_the_same_batch(replay: Replay) -> None:
+def test_a_request_always_gives_the_same_batch(replay: Replay, online: MakeOnline) -> None:
     replay.add_episodes([online(0), online(1)])
     request = SampleRequest(16, 3, offline_fraction=0.5, visible_episodes=2)
     first = replay.sample_segments(request)
@@ -80,44 +99,45 @@ def test_a_request_always_gives_the_same_batch(replay: Replay) -> None:
     assert not np.array_equal(first.observations, replay.sample_segments(replace(request, seed=4)).observations)
 
 
-def test_shards_are_the_whole_batch(replay: Replay) -> None:
+def test_shards_are_the_whole_batch(replay: Replay, online: MakeOnline, kind: str) -> None:
     replay.add_episodes([online(0), online(1)])
     request = SampleRequest(16, 5, offline_fraction=0.5)
     whole = replay.sample_segments(request)
     parts = [replay.sample_segments(replace(request, shard=(rank, 2))) for rank in range(2)]
     assert np.array_equal(np.concatenate([part.observations for part in parts]), whole.observations)
-    steps = [replay.sample_transitions(replace(request, shard=(rank, 2))) for rank in range(2)]
-    assert np.array_equal(
-        np.concatenate([part.actions for part in steps]), replay.sample_transitions(request).actions
-    )
+    assert np.array_equal(np.concatenate([part.actions for part in parts]), whole.actions)
+    steps = [last_steps(replay, replace(request, shard=(rank, 2)), kind)[0] for rank in range(2)]
+    assert np.array_equal(np.concatenate(steps), last_steps(replay, request, kind)[0])
 
 
-def test_adding_again_stores_once(replay: Replay) -> None:
+def test_adding_again_stores_once(replay: Replay, online: MakeOnline) -> None:
     assert replay.add_episodes([online(0), online(1)]) == 2
     assert replay.add_episodes([online(1), online(2)]) == 1
     stats = replay.stats()
     assert (stats.online_episodes, stats.online_transitions, stats.duplicates) == (3, 15, 1)
-    assert (stats.offline_episodes, stats.offline_transitions) == (6, sum(each.num_steps for each in OFFLINE))
+    assert (stats.offline_episodes, stats.offline_transitions) == (6, sum(range(3, 9)))
 
 
-def test_truncation_is_not_termination(replay: Replay) -> None:
+def test_truncation_is_not_termination(replay: Replay, online: MakeOnline, kind: str) -> None:
     replay.add_episodes([online(0, 3, "time_limit", 100.0), online(1, 3, "terminated", 200.0)])
-    steps = replay.sample_transitions(SampleRequest(400, 0, offline_fraction=0.0))
-    truncated, ended = steps.rewards == 100.0, steps.rewards == 201.0
+    rewards, terminated = last_steps(replay, SampleRequest(400, 0, offline_fraction=0.0), kind)
+    truncated, ended = rewards == 100.0, rewards == 201.0
     assert truncated.any()
-    assert not steps.terminated[truncated].any()
-    assert steps.terminated[ended].any()
-    assert not steps.terminated[ended].all()
+    assert not terminated[truncated].any()
+    assert terminated[ended].any()
+    assert not terminated[ended].all()
 
 
-def test_the_returns_of_a_cut_episode_are_not_valid(replay: Replay) -> None:
+def test_the_returns_of_a_cut_episode_are_not_valid(replay: Replay, online: MakeOnline) -> None:
     replay.add_episodes([online(0, 4, "cut")])
     batch = replay.sample_segments(SampleRequest(32, 0, offline_fraction=0.0))
     assert batch.valid.any()
     assert not batch.returns_valid.any()
 
 
-def test_return_weighting_prefers_better_episodes_and_leaves_cut_ones_out(replay: Replay) -> None:
+def test_return_weighting_prefers_better_episodes_and_leaves_cut_ones_out(
+    replay: Replay, online: MakeOnline
+) -> None:
     replay.add_episodes([online(0, 5, reward=100.0), online(1, 5, reward=300.0), online(2, 5, "cut", 500.0)])
     batch = replay.sample_segments(SampleRequest(3000, 0, offline_fraction=0.0, weighting="return"))
     rewards = batch.rewards[:, -1]
@@ -125,13 +145,13 @@ def test_return_weighting_prefers_better_episodes_and_leaves_cut_ones_out(replay
     assert not (rewards == 502.0).any()
 
 
-def test_uniform_weighting_is_over_steps(replay: Replay) -> None:
+def test_uniform_weighting_is_over_steps(replay: Replay, online: MakeOnline) -> None:
     replay.add_episodes([online(0, 2), online(1, 8)])
     batch = replay.sample_segments(SampleRequest(3000, 0, offline_fraction=0.0))
     assert (batch.rewards[:, -1] == 101.0).mean() == pytest.approx(0.8, abs=0.03)
 
 
-def test_target_returns_rise_with_complete_visible_episodes(replay: Replay) -> None:
+def test_target_returns_rise_with_complete_visible_episodes(replay: Replay, online: MakeOnline) -> None:
     before = replay.target_returns(None)
     replay.add_episodes([online(0, 4, "cut", 900.0), online(1, 4, "terminated", 100.0)])
     assert np.array_equal(replay.target_returns(0), before)
@@ -141,11 +161,11 @@ def test_target_returns_rise_with_complete_visible_episodes(replay: Replay) -> N
     assert (after >= before).all()
 
 
-def test_a_durable_replay_comes_back_from_its_log(tmp_path: Path) -> None:
-    first = durable(tmp_path)
+def test_a_durable_replay_comes_back_from_its_log(kind: str, online: MakeOnline, tmp_path: Path) -> None:
+    first = durable(offline(KINDS[kind]), tmp_path)
     first.add_episodes([online(0), online(1)])
     request = SampleRequest(16, 3, offline_fraction=0.5)
     expected = first.sample_segments(request)
-    again = durable(tmp_path)
+    again = durable(offline(KINDS[kind]), tmp_path)
     assert np.array_equal(again.sample_segments(request).observations, expected.observations)
     assert again.add_episodes([online(1)]) == 0

@@ -1,16 +1,19 @@
 """F1, F3: rollout workers are killed in the middle of a round; others go on, and nothing is counted twice."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from system.config import RunConfig
 from system.data.replay import ReplayBuffer
 from system.distributed import rollout_group
 from system.distributed.rollout_group import RolloutGroup
 from system.errors import SystemFailure, WorkerLost
 from system.training.protocols import Exploration, UpdateRequest
 from tests.support.tiny_workers import (
+    EXPLORATIONS,
     collect_rounds,
     kill_process,
     local_workers,
@@ -18,6 +21,7 @@ from tests.support.tiny_workers import (
     ray_workers,
     tiny_config,
     tiny_data,
+    tiny_game_config,
 )
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -53,19 +57,25 @@ def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> 
     assert len(episodes) >= sum(len(result.returns) for result in results)
 
 
-def test_a_killed_round_is_played_again_to_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("configure", "online"), [(tiny_config, LONG_ROUND), (tiny_game_config, {"episodes_per_round": 6})]
+)
+def test_a_killed_round_is_played_again_to_the_same_bytes(
+    configure: Callable[..., RunConfig], online: dict[str, int], tmp_path: Path
+) -> None:
     outcomes = []
     for name, make, actors in (("calm", local_workers, 0), ("killed", ray_workers, 1)):
-        config = tiny_config(tmp_path, learners=0, rollout_workers=actors, online=LONG_ROUND)
+        config = configure(tmp_path, learners=0, rollout_workers=actors, online=online)
+        exploration = EXPLORATIONS[config.algorithm]
         workers = make(config, tmp_path, tmp_path / name)
         try:
             workers.rollouts.set_weights(workers.learners.weights(), 1)
-            workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
+            workers.rollouts.submit(exploration)
             if actors:
                 kill_process(workers.processes()["rollout_worker-0"])
-            (result,) = collect_rounds(workers.rollouts, 1)
+            (result,) = collect_rounds(workers.rollouts, 1, exploration)
             assert workers.take_losses() == ({"rollout_worker_lost": 1} if actors else {})
-            assert workers.rollouts.position() == {"0": 40}
+            assert workers.rollouts.position() == {"0": online["episodes_per_round"]}
         finally:
             workers.close()
         outcomes.append((result.returns, logged_episodes(tmp_path / name)))

@@ -1,6 +1,6 @@
 """F2, F7: the replay actor is killed while idle, in the middle of an append, and between append and answer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import ray
 
+from system.data.episode_log import EpisodeLog
 from system.data.episodes import EpisodeStore
 from system.data.sampling import SampleRequest
 from system.distributed import replay_service
@@ -15,6 +16,7 @@ from system.distributed.replay_service import ReplayClient, ReplayService, start
 from system.errors import SystemFailure, WorkerLost
 from system.types import Episode, EpisodeKey
 from tests.support.dataset_factory import make_episode, make_episodes
+from tests.support.frame_factory import token_episode
 from tests.support.tiny_workers import kill_process, logged_episodes
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -33,6 +35,12 @@ def offline(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def offline_tokens(tmp_path: Path) -> Path:
+    EpisodeStore.from_episodes([token_episode(4, "terminated")], discount=0.9).save(tmp_path / "offline")
+    return tmp_path / "offline"
+
+
+@pytest.fixture
 def client(tmp_path: Path, offline: Path) -> Iterator[ReplayClient]:
     made = start_replay_service(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS)
     yield made
@@ -46,9 +54,9 @@ def faulty_client(tmp_path: Path, offline: Path, point: str) -> ReplayClient:
     return ReplayClient(actor.remote(offline, tmp_path / "replay", CONTEXT_LENGTH, MAX_EPISODE_STEPS))
 
 
-def online_episode(number: int) -> Episode:
+def online_episode(number: int, make: Callable[[int, str, int], Episode] = make_episode) -> Episode:
     return replace(
-        make_episode(2 + number % 4, "terminated", 100 + number),
+        make(2 + number % 4, "terminated", 100 + number),
         key=EpisodeKey(0, 0, number),
         policy_version=np.zeros(2 + number % 4, dtype=np.int64),
     )
@@ -58,15 +66,14 @@ def contents(episode: Episode) -> bytes:
     return episode.observations.tobytes() + episode.actions.tobytes() + episode.rewards.tobytes()
 
 
-def check_that_nothing_is_lost(tmp_path: Path, offline: Path, point: str, num_episodes: int) -> None:
-    sent = [online_episode(number) for number in range(num_episodes)]
+def check_that_nothing_is_lost(tmp_path: Path, offline: Path, point: str, sent: list[Episode]) -> None:
     client = faulty_client(tmp_path, offline, point)
     try:
         for episode in sent:
             client.add_episodes([episode])
         assert (tmp_path / "killed").exists(), "the point was not reached"
         assert client.identity()[1] == 2, "one incarnation was lost"
-        assert client.stats().online_episodes == num_episodes
+        assert client.stats().online_episodes == len(sent)
         assert client.stats().online_transitions == sum(episode.num_steps for episode in sent)
     finally:
         client.close()
@@ -75,13 +82,23 @@ def check_that_nothing_is_lost(tmp_path: Path, offline: Path, point: str, num_ep
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_while_appending(point: str, tmp_path: Path, offline: Path) -> None:
-    check_that_nothing_is_lost(tmp_path, offline, point, 5)
+    check_that_nothing_is_lost(tmp_path, offline, point, [online_episode(number) for number in range(5)])
+
+
+def test_killed_while_appending_tokens_with_their_frames(tmp_path: Path, offline_tokens: Path) -> None:
+    sent = [online_episode(number, token_episode) for number in range(4)]
+    check_that_nothing_is_lost(tmp_path, offline_tokens, "replay.mid_append:3", sent)
+    log = EpisodeLog.open(tmp_path / "replay", with_frames=True)
+    log.close()
+    for ours, theirs in zip(log.episodes, sent, strict=True):
+        assert ours.frames is not None
+        assert np.array_equal(ours.frames, theirs.frames)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("point", MANY_POINTS)
 def test_killed_while_appending_anywhere(point: str, tmp_path: Path, offline: Path) -> None:
-    check_that_nothing_is_lost(tmp_path, offline, point, 24)
+    check_that_nothing_is_lost(tmp_path, offline, point, [online_episode(number) for number in range(24)])
 
 
 def test_killed_while_idle_it_answers_as_before(tmp_path: Path, client: ReplayClient) -> None:

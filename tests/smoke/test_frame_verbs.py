@@ -24,7 +24,14 @@ def test_run_evaluates_every_policy_before_and_after(finished: Path) -> None:
     policies = ("random", "q_greedy", "beam")
     assert found == [(stage, policy, GAME) for stage in ("offline", "online") for policy in policies]
     assert summary["stages"]["online"]["steps"] >= 24
-    assert (finished / "run" / "figures" / "imagined_online.png").stat().st_size > 0
+    figures = finished / "run" / "figures"
+    for name in ("imagined_offline.png", "imagined_offline.gif", "imagined_online.png", "imagined_online.gif"):
+        assert 0 < (figures / name).stat().st_size <= 2_000_000
+    log = (finished / "run" / "events.jsonl").read_text()
+    assert str(figures / "imagined_online.gif") in log, "the tracker was not given it"
+    (scores,) = [each for each in summary["game_scores"] if (each["stage"], each["policy"]) == ("online", "beam")]
+    played = [record["return_mean"] for record in summary["evaluations"]][-1]
+    assert scores["games"][GAME]["human"] == pytest.approx(100 * (played + 20.7) / 35.3)
     assert len(summary["open_loop_error"]["offline"]["tokens"]) == 1
 
 
@@ -62,7 +69,9 @@ def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("objective", "policy"), [("clone", "clone"), ("conservative_q", "q_greedy")])
 def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Path) -> None:
-    config = write_tiny_game_config(tmp_path, jowa={"objective": objective}, evaluation={"policies": [policy]})
+    config = write_tiny_game_config(
+        tmp_path, jowa={"objective": objective}, evaluation={"policies": [policy]}, online={"env_steps": 0}
+    )
     assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     assert [record["policy"] for record in read_summary(tmp_path / "run")["evaluations"]] == [policy]
 
@@ -75,6 +84,9 @@ def test_two_games_are_learnt_together_and_played_each(tmp_path: Path) -> None:
     summary = read_summary(tmp_path / "run")
     assert [record["environment"] for record in summary["evaluations"]] == [GAME, OTHER_GAME]
     assert summary["dataset"]["episodes"] == 12
+    assert [each["human"]["games"] for each in summary["game_scores"]] == [2]
+    clips = {path.name for path in (tmp_path / "run" / "figures").glob("*.gif")}
+    assert clips == {"imagined_offline_Pong-v5.gif", "imagined_offline_Breakout-v5.gif"}
     output = tmp_path / "evaluation.json"
     assert main(["evaluate", str(tmp_path / "run"), "--quiet", "--output", str(output)]) == 0
     returns = [each["returns"] for each in json.loads(output.read_text())["evaluations"]]

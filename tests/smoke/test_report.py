@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from system.cli.main import main
 from system.cli.report import read_exploration
 from system.evaluation import report_figures
-from system.evaluation.report import Section, TextTable
 from system.evaluation.report_page import render_page
+from system.evaluation.report_text import Section, TextTable
 from tests.support.summary_factory import Returns, make_record, make_summary, write_run
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -174,13 +174,15 @@ def test_games_learnt_together_are_reported_one_by_one_by_their_own_references(
         for policy, value in (("q_greedy", 0.25), ("beam", 0.75))
     ]
     out = report(capsys, write_run(tmp_path / "run", summary), "--output", tmp_path / "out")
-    pong, breakout = (rows_of(text) for text in out.split("### ")[1:])
+    pong, breakout = (rows_of(text) for text in out.split("### ")[1:3])
     assert pong["beam offline"][2:4] == ["8", "75.0"]
     assert breakout["beam offline"][2:4] == ["750", "75.0"]
     assert pong["beam offline − q_greedy offline"][1] == "+50.0"
     assert [line for line in out.splitlines() if line.startswith("#")] == [
         "### toy/mixed-v0: ALE/Pong-v5",
         "### toy/mixed-v0: ALE/Breakout-v5",
+        "### Atari: 2 games together",
+        "### Atari: game by game",
     ]
     assert "dataset mean" not in out
     assert "optimistic" not in out

@@ -1,4 +1,4 @@
-"""Workers of a tiny run without the command: the same data and configuration as `tiny_runs`."""
+"""Workers of a tiny run without the command: the data and configuration of `tiny_runs`, or of `tiny_games`."""
 
 import os
 import signal
@@ -11,12 +11,14 @@ from system.data.episode_log import EpisodeLog
 from system.data.episode_record import read_records
 from system.distributed.workers import RayWorkers
 from system.training.local_workers import LocalWorkers
-from system.training.preparation import PreparedData, prepare_data
+from system.training.preparation import PreparedData, prepare_data, tokenize
 from system.training.protocols import Exploration, RolloutResult, Rollouts, Weights
 from system.types import Episode, EpisodeKey
+from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import write_tiny_config
 
 MOST_POLLS = 120
+EXPLORATIONS = {"m3pc": Exploration("forward_mpc_q", 1.0), "jowa": Exploration("beam", 1.0)}
 
 
 def tiny_config(folder: Path, **changes: Any) -> RunConfig:
@@ -24,9 +26,18 @@ def tiny_config(folder: Path, **changes: Any) -> RunConfig:
     return load_config(RunConfig, str(write_tiny_config(folder, **changes)), (), presets=folder)
 
 
+def tiny_game_config(folder: Path, **changes: Any) -> RunConfig:
+    """The same of the world-action family, with few tokens a frame."""
+    changes = {**changes, "tokenizer": {"tokens_per_side": 2, **changes.get("tokenizer", {})}}
+    return load_config(RunConfig, str(write_tiny_game_config(folder, **changes)), (), presets=folder)
+
+
 def tiny_data(config: RunConfig, folder: Path) -> PreparedData:
     """What it trains on."""
-    return prepare_data(config, folder / "cache")
+    data, cache = prepare_data(config, folder / "cache"), folder / "cache"
+    return tokenize(
+        data, config, cache, weights=None, progress=lambda done, total: None, stop_if_asked=lambda: None
+    )
 
 
 def ray_workers(config: RunConfig, folder: Path, run_dir: Path) -> RayWorkers:
@@ -39,14 +50,16 @@ def local_workers(config: RunConfig, folder: Path, run_dir: Path) -> LocalWorker
     return LocalWorkers(tiny_data(config, folder), config, run_dir, 0)
 
 
-def collect_rounds(rollouts: Rollouts, count: int) -> list[RolloutResult]:
+def collect_rounds(
+    rollouts: Rollouts, count: int, exploration: Exploration = EXPLORATIONS["m3pc"]
+) -> list[RolloutResult]:
     """Waits for finished rounds; gives up after two minutes of waiting."""
     results: list[RolloutResult] = []
     for _ in range(MOST_POLLS):
         results += rollouts.collect(wait=True)
         if len(results) >= count:
             return results
-        rollouts.submit(Exploration("forward_mpc_q", 1.0))
+        rollouts.submit(exploration)
     raise AssertionError(f"{len(results)} of {count} rounds")
 
 
@@ -54,7 +67,7 @@ def relative_difference(ours: Weights, theirs: Weights) -> float:
     """The largest difference between two states, of large tensors in proportion to their largest entry."""
     assert ours.keys() == theirs.keys()
     return max(
-        float((value.double() - theirs[name].double()).abs().max()) / max(1.0, float(value.abs().max()))
+        float((value.double() - theirs[name].double()).abs().max()) / max(1.0, float(value.double().abs().max()))
         for name, value in ours.items()
     )
 

@@ -157,6 +157,42 @@ def test_keys_that_do_not_go_together_are_refused(overrides: list[str], key: str
     assert refusal(*overrides).startswith(f"{key}: ")
 
 
+@pytest.mark.parametrize(
+    ("objective", "horizon", "allowed"),
+    [
+        ("jowa", 2, {"random", "q_greedy", "beam"}),
+        ("clone", 2, {"random", "clone"}),
+        ("conservative_q", 0, {"random", "q_greedy"}),
+    ],
+)
+def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
+    objective: str, horizon: int, allowed: set[str]
+) -> None:
+    keys = [*FRAMES, f"jowa.objective={objective}", f"planner.horizon={horizon}"]
+    online = "online.env_steps=0" if objective == "clone" else "online.env_steps=100"
+    for policy in POLICIES["jowa"]:
+        chosen = f"evaluation.policies=[{policy}]"
+        if policy in allowed:
+            build(*keys, online, chosen)
+        else:
+            assert refusal(*keys, online, chosen) == (
+                f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
+            )
+
+
+@pytest.mark.parametrize(
+    ("objective", "horizon", "explorer"),
+    [("clone", 0, "q_greedy"), ("clone", 1, "beam"), ("conservative_q", 1, "beam")],
+)
+def test_nothing_explores_from_outputs_that_the_objective_does_not_train(
+    objective: str, horizon: int, explorer: str
+) -> None:
+    keys = [*FRAMES, "evaluation.policies=[random]", f"jowa.objective={objective}", f"planner.horizon={horizon}"]
+    message = refusal(*keys, "online.env_steps=100")
+    assert message.startswith(f"online.env_steps: 100 would be explored by {explorer}, ")
+    build(*keys, "online.env_steps=0")
+
+
 def test_deterministic_allows_one_of_each() -> None:
     config = build("deterministic=true", "learners=1", "rollout_workers=1")
     assert config.deterministic

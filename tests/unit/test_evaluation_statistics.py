@@ -13,6 +13,7 @@ from system.evaluation.statistics import (
     match_episodes,
     mean,
     paired_difference,
+    stratified_interval,
 )
 
 NORMAL_975 = 1.959964
@@ -173,3 +174,54 @@ def test_episodes_are_matched_by_their_seeds() -> None:
     assert first.tolist() == [20.0, 30.0]
     assert second.tolist() == [-2.0, -3.0]
     assert [len(each) for each in match_episodes({1: 1.0}, {2: 1.0})] == [0, 0]
+
+
+def run_of(*games: float, episodes: int = 1) -> list[np.ndarray]:
+    return [np.full(episodes, game) for game in games]
+
+
+def test_a_statistic_over_games_is_of_every_run_in_every_game() -> None:
+    """Eight cells 0 … 7 in two games: the middle four are 2 … 5. Episodes count within their run alone."""
+    groups = (range(4), range(4, 8))
+    strata = [[run_of(float(value), episodes=1 + value) for value in group] for group in groups]
+    assert stratified_interval(strata)[0] == 3.5
+    strata[1][3][0][:] = 700.0
+    assert stratified_interval(strata)[0] == 3.5
+    assert stratified_interval(strata, mean)[0] == pytest.approx((21 + 700) / 8)
+
+
+def test_games_are_never_resampled_and_runs_only_among_those_of_their_game() -> None:
+    """Two games of two runs each: the mean of four is of 0, 1 (twice a game) and 100: no game is ever left out."""
+    strata = [[run_of(0.0), run_of(4.0)], [run_of(100.0), run_of(104.0)]]
+    value, (low, high) = stratified_interval(strata, mean, level=1.0)
+    assert (value, low, high) == (52.0, 50.0, 54.0)
+    alike = [[run_of(0.0), run_of(0.0)], [run_of(100.0), run_of(100.0)]]
+    assert stratified_interval(alike, mean) == (50.0, (50.0, 50.0))
+
+
+def test_a_run_is_drawn_with_all_its_games() -> None:
+    """What one run gains in a game it loses in the other: together its runs are all the same."""
+    value, interval = stratified_interval([[run_of(0.0, 10.0), run_of(10.0, 0.0), run_of(4.0, 6.0)]], mean)
+    assert (value, interval) == (5.0, (5.0, 5.0))
+    apart = [[run_of(0.0), run_of(10.0), run_of(4.0)], [run_of(10.0), run_of(0.0), run_of(6.0)]]
+    assert width(stratified_interval(apart, mean)[1]) > 4.0
+
+
+def test_episodes_of_a_single_run_of_each_game_are_resampled() -> None:
+    episodes = np.array([0.0, 1.0])
+    value, interval = stratified_interval([[[episodes]], [[episodes + 10.0]]], mean, level=1.0)
+    assert (value, interval) == (5.5, (5.0, 6.0))
+
+
+def test_of_one_game_it_is_the_interval_over_seeds() -> None:
+    runs = [np.random.default_rng(seed).normal(seed, 1.0, size=20) for seed in range(5)]
+    _, ours = stratified_interval([[[run] for run in runs]], mean)
+    assert ours == pytest.approx(hierarchical_interval(runs), abs=0.1)
+
+
+def test_runs_of_a_stratum_must_play_the_same_games() -> None:
+    with pytest.raises(ShapeError, match="differ in their games"):
+        stratified_interval([[run_of(1.0, 2.0), run_of(1.0)]])
+    for nothing in ([], [[[np.zeros(0)]]]):
+        with pytest.raises(ShapeError, match="no episodes"):
+            stratified_interval(nothing)

@@ -149,6 +149,7 @@ MUTATIONS = {
     "actions in columns": ("actions", lambda actions: actions[:, None], "shape (6, 1), expected (6,)"),
     "another game's action": ("actions", set_action(4, 2), "step 4: action is 2, not one of the game's 0, 1"),
     "a negative action": ("actions", set_action(0, -1), "step 0: action is -1, not one"),
+    "no reward": ("rewards", lambda rewards: rewards * np.nan, "step 0: reward is nan"),
     "an unbounded reward": ("rewards", lambda rewards: rewards + np.inf, "step 0: reward is inf"),
 }
 

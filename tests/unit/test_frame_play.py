@@ -187,9 +187,18 @@ def test_a_context_may_be_shorter_than_what_is_remembered() -> None:
     assert history.token_context(np.array([0]), 1, 5, torch.tensor([True])).actions.shape == (1, 0)
 
 
-def test_f04_an_environment_that_fails_costs_its_own_episode() -> None:
+class Unscored(Counter):
+    """Gives no number for a reward at its second step, where its seed is 13."""
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        frame, reward, *ends = super().step(action)
+        return frame, float("nan") if self.start == 13 and self.count == 2 else reward, *ends
+
+
+@pytest.mark.parametrize("make", [Fragile, Unscored])
+def test_f04_f06_an_environment_that_fails_costs_its_own_episode(make: Callable[[], gymnasium.Env]) -> None:
     calm, _ = play(2, [12, 14])
-    episodes, num_dropped = play(2, [12, 13, 14], make=Fragile)
+    episodes, num_dropped = play(2, [12, 13, 14], make=make)
     assert num_dropped == 1
     assert len(episodes) == 2
     for first, second in zip(calm, episodes, strict=True):

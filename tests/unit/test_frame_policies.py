@@ -139,6 +139,13 @@ def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent) -> None:
         act("clone", agent)
 
 
+@pytest.mark.parametrize("name", ["q_greedy", "beam"])
+def test_an_agent_that_imitates_has_no_values_to_act_on(name: str) -> None:
+    clone = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    with pytest.raises(ConfigError, match=r"^evaluation\.policies: .*jowa\.objective: clone does not train$"):
+        act(name, clone)
+
+
 def test_a_horizon_that_leaves_no_frame_is_refused(agent: WorldActionAgent) -> None:
     with pytest.raises(ConfigError, match=r"planner\.horizon: 4 must be less than world\.context_length - 1 = 3"):
         act("beam", agent, replace(PLANNER, horizon=4))

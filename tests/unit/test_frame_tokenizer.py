@@ -208,7 +208,6 @@ def test_a_trained_tokenizer_keeps_the_meaning_of_its_codes(trained: FrameTokeni
     further = new_tokenizer()
     further.load_state_dict(trained.state_dict())
     train(further, replace(CONFIG, update_steps=20), seed=5)
-    assert torch.equal(further.mean_patches, trained.mean_patches)
     assert (further.encode(frames) == trained.encode(frames)).float().mean() > 0.9
     assert not torch.equal(further.codes, trained.codes)
 

@@ -1,0 +1,164 @@
+"""What the learner of every model family must do, within its worker; a new one is one entry of `FAMILIES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
+from system.data.episodes import EpisodeStore
+from system.data.replay import ReplayBuffer
+from system.data.statistics import compute_statistics
+from system.training.families import Foundation, build_agent
+from system.training.learner_worker import LearnerWorker
+from system.training.protocols import UpdateRequest
+from system.types import Episode, EpisodeKey, TaskSpec
+from tests.support import dataset_factory, jowa_windows
+
+LIMIT = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A family's learner, and data that it can learn from.
+
+    Attributes:
+        episode: (length, ending, seed) → an episode.
+        foundation: of a store.
+    """
+
+    task: TaskSpec
+    config: RunConfig
+    episode: Callable[[int, str, int], Episode]
+    foundation: Callable[[EpisodeStore], Foundation]
+
+    def store(self, ending: str = "terminated") -> EpisodeStore:
+        episodes = [self.episode(3 + seed, ending, seed) for seed in range(5)]
+        return EpisodeStore.from_episodes(episodes, discount=self.config.discount)
+
+    def worker(self, ending: str = "terminated") -> LearnerWorker:
+        """With an online episode in its replay."""
+        replay = ReplayBuffer(
+            self.store(ending), context_length=self.config.context_length, max_episode_steps=LIMIT
+        )
+        replay.add_episodes([replace(self.episode(4, ending, 50), key=EpisodeKey(0, 0, 0))])
+        return LearnerWorker(self.task, self.config, self.foundation(self.store()), replay)
+
+
+def game_episode(length: int, ending: str, seed: int) -> Episode:
+    """Of tokens, actions and rewards at random, with the tiny agent's vocabulary."""
+    generator = np.random.default_rng([seed, length])
+    task = jowa_windows.TASK
+    return Episode(
+        observations=generator.integers(9, size=(length + 1, jowa_windows.PER_FRAME)).astype(np.int16),
+        actions=generator.choice(np.array(task.valid_actions), size=length).astype(np.int64),
+        rewards=generator.integers(-1, 2, size=length).astype(np.float32),
+        terminated=ending == "terminated",
+        truncated=ending == "time_limit",
+        complete=ending != "cut",
+        game=task.game,
+    )
+
+
+def tokenizer_weights(store: EpisodeStore) -> Foundation:
+    return jowa_windows.make_agent().tokenizer.state_dict()
+
+
+M3PC = RunConfig(
+    model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
+    trajectory=TrajectoryTrainingConfig(batch_size=8, warmup_steps=2),
+    critic=CriticConfig(hidden_width=16, batch_size=8, updates_per_step=1),
+    pretrain=PretrainConfig(update_steps=8),
+)
+
+FAMILIES = {
+    "m3pc": Subject(
+        replace(dataset_factory.TASK, max_episode_steps=LIMIT),
+        M3PC,
+        dataset_factory.make_episode,
+        lambda store: compute_statistics(store, LIMIT),
+    ),
+    "jowa": Subject(jowa_windows.TASK, jowa_windows.CONFIG, game_episode, tokenizer_weights),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return FAMILIES[request.param]
+
+
+def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("stage", ["offline", "online"])
+def test_a_restored_learner_goes_on_bit_for_bit(subject: Subject, stage: str) -> None:
+    """Across the end of the world losses' own time and a copy of the target, where there are such."""
+    whole, restored = subject.worker(), subject.worker()
+    whole.update(UpdateRequest(stage, 0, 3, 0.5))
+    restored.update(UpdateRequest(stage, 9, 2, 0.5))
+    restored.load_state(whole.state())
+    ours, theirs = (worker.update(UpdateRequest(stage, 3, 5, 0.5)) for worker in (restored, whole))
+    assert ours == theirs
+    assert equal(restored.state(), whole.state())
+    assert all(np.isfinite(value) for value in ours.values())
+
+
+def test_an_update_depends_on_its_stage_and_step_alone(subject: Subject) -> None:
+    together, apart, elsewhere = (subject.worker() for _ in range(3))
+    together.update(UpdateRequest("offline", 3, 2))
+    for step in (3, 4):
+        apart.update(UpdateRequest("offline", step, 1))
+    elsewhere.update(UpdateRequest("offline", 4, 2))
+    assert equal(together.state(), apart.state())
+    assert not equal(together.state(), elsewhere.state())
+
+
+def test_a_state_is_not_changed_by_what_follows(subject: Subject) -> None:
+    worker = subject.worker()
+    worker.update(UpdateRequest("offline", 0, 1))
+    for taken in (worker.state, worker.weights):
+        before = taken()
+        kept = {name: value.clone() for name, value in before.items()}
+        worker.update(UpdateRequest("offline", 1, 5))
+        assert equal(before, kept)
+        after = taken()
+        assert not all(torch.equal(value, after[name]) for name, value in kept.items())
+
+
+def test_weights_are_all_that_acting_needs(subject: Subject) -> None:
+    worker = subject.worker()
+    worker.update(UpdateRequest("offline", 0, 2))
+    agent = build_agent(subject.task, replace(subject.config, seed=7))
+    fresh = {name: value.clone() for name, value in agent.state_dict().items()}
+    agent.load_state_dict(worker.weights())
+    assert equal(agent.state_dict(), worker.weights())
+    assert not equal(agent.state_dict(), fresh)
+
+
+def test_truncation_is_not_termination(subject: Subject) -> None:
+    """The same steps, but for how their episodes end: other values are learnt of them."""
+    baseline = replace(subject.config, jowa=replace(subject.config.jowa, objective="conservative_q"))
+    values = {}
+    for ending in ("terminated", "time_limit", "cut"):
+        worker = replace(subject, config=baseline).worker(ending)
+        worker.update(UpdateRequest("offline", 4, 4))
+        values[ending] = [
+            value
+            for name, value in worker.weights().items()
+            if name.startswith(("values.critics", "model.q_head"))
+        ]
+    for ending in ("time_limit", "cut"):
+        assert not all(map(torch.equal, values["terminated"], values[ending]))
+    assert all(map(torch.equal, values["cut"], values["time_limit"])), "values know of steps, not of time limits"
+
+
+def test_what_is_no_number_is_named_with_its_step(subject: Subject) -> None:
+    worker = subject.worker()
+    with torch.no_grad():
+        next(worker.agent.model.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"^\S+ is not finite at offline update step 5$"):
+        worker.update(UpdateRequest("offline", 5, 1))

@@ -1,0 +1,101 @@
+"""What adapting to a game from few transitions can be configured to do, and which models can be begun with."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from system.cli.options import PRESETS
+from system.config import RunConfig
+from system.config_io import load_config, to_dict
+from system.errors import CheckpointError, ConfigError
+from system.training.checkpoint import CheckpointContent
+from system.training.saved_agent import check_same_model
+from tests.support.jowa_windows import CONFIG
+
+FEW_SHOT = "few-shot"
+
+
+def build(*overrides: str) -> RunConfig:
+    return load_config(RunConfig, FEW_SHOT, overrides, presets=PRESETS)
+
+
+def test_the_preset_adapts_the_two_games_model_to_a_third_game() -> None:
+    few, two = build(), load_config(RunConfig, "two-games", presets=PRESETS)
+    content = CheckpointContent(tensors={}, documents={"config": to_dict(two)})
+    check_same_model(Path("runs/two-games-0"), content, few)
+    assert few.dataset.max_transitions == 5000
+    assert few.dataset.id not in (two.dataset.id, *two.dataset.also)
+    assert few.pretrain.from_checkpoint == "runs/two-games-0"
+    assert build("pretrain.from_checkpoint=null").pretrain.from_checkpoint is None
+    assert (two.jowa.imagined_share, two.dataset.max_transitions) == (0.0, None), "both are off by default"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["jowa.imagined_share=0.3"], "jowa.imagined_share: 0.3 of a learner's 16 windows is not whole"),
+        (["learners=8"], "jowa.imagined_share: 0.25 of a learner's 2 windows is not whole"),
+        (["jowa.imagined_share=1"], "jowa.imagined_share: 1.0 is out of range [0, 0.9]"),
+        (
+            ["jowa.imagined_steps=7"],
+            "jowa.imagined_steps: 7 exceeds 6, all that world.context_length = 8 leaves room",
+        ),
+        (
+            ["jowa.objective=conservative_q", "evaluation.policies=[q_greedy]", "planner.horizon=0"],
+            "jowa.imagined_share: objective conservative_q has no world model to imagine with",
+        ),
+        (["dataset.max_transitions=0"], "dataset.max_transitions: 0 is out of range [1, inf]"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        build(*overrides)
+    assert str(refusal.value).startswith(message)
+
+
+def test_only_the_world_action_family_begins_with_another_runs_weights() -> None:
+    with pytest.raises(ConfigError, match=r"^pretrain.from_checkpoint: only algorithm jowa"):
+        load_config(RunConfig, None, ["pretrain.from_checkpoint=runs/x"], presets=PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        (replace(CONFIG, algorithm="m3pc"), "algorithm = m3pc, but this run's has jowa"),
+        (replace(CONFIG, world=replace(CONFIG.world, num_layers=3)), "world.num_layers = 3, but this run's has 2"),
+        (
+            replace(CONFIG, world=replace(CONFIG.world, value_low=-9.0)),
+            "world.value_low = -9.0, but this run's has -10",
+        ),
+        (
+            replace(CONFIG, tokenizer=replace(CONFIG.tokenizer, vocabulary=8)),
+            "tokenizer.vocabulary = 8, but this run's has 9",
+        ),
+    ],
+)
+def test_a_model_of_another_kind_or_size_is_refused(changed: RunConfig, difference: str) -> None:
+    config = replace(CONFIG, planner=replace(CONFIG.planner, name="beam_search", select="argmax"))
+    named = {"m3pc": "forward_mpc", "jowa": "beam_search"}[changed.algorithm]
+    policies = {"m3pc": ("iql",), "jowa": ("beam",)}[changed.algorithm]
+    saved = replace(
+        changed,
+        planner=replace(config.planner, name=named, horizon=1),
+        evaluation=replace(config.evaluation, policies=policies),
+    )
+    content = CheckpointContent(tensors={}, documents={"config": to_dict(saved)})
+    with pytest.raises(CheckpointError) as refusal:
+        check_same_model(Path("there"), content, config)
+    assert str(refusal.value).startswith(f"there: a model with {difference}")
+
+
+def test_what_only_training_depends_on_may_differ() -> None:
+    saved = replace(
+        CONFIG,
+        planner=replace(CONFIG.planner, name="beam_search", select="argmax", horizon=1),
+        evaluation=replace(CONFIG.evaluation, policies=("beam",)),
+        world=replace(CONFIG.world, dropout=0.5),
+        tokenizer=replace(CONFIG.tokenizer, update_steps=7),
+        seed=3,
+    )
+    check_same_model(Path("there"), CheckpointContent(tensors={}, documents={"config": to_dict(saved)}), CONFIG)
