@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 export OMP_NUM_THREADS ?= 1
+# Modules are compiled when they are first imported, not all at installation; keep what was compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint ui clean
 

@@ -26,9 +26,9 @@ from jaxtyping import Bool, Int
 from system.algorithms.jowa_losses import ImaginedEnds, TokenWindows
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig
+from system.decisions import Plan, TokenContext
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
-from system.types import Plan, TokenContext
 
 
 def rows_to_imagine(num_rows: int, share: float) -> Bool[torch.Tensor, "B"]:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 
+from system.decisions import Plan
 from system.evaluation.history import History
-from system.types import Plan
 
 
 @dataclass(frozen=True)

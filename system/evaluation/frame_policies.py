@@ -19,12 +19,13 @@ from jaxtyping import Int
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig, RunConfig
+from system.decisions import TokenContext
 from system.errors import ConfigError
 from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
-from system.types import TaskSpec, TokenContext
+from system.types import TaskSpec
 
 
 class RandomButtons:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from numpy.typing import DTypeLike
 
-from system.types import Context, TokenContext
+from system.decisions import Context, TokenContext
 
 
 class History:

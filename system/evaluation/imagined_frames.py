@@ -9,11 +9,11 @@ from jaxtyping import Float64, Int64, UInt8
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.data.episodes import EpisodeStore, gather_segments
+from system.decisions import TokenContext
 from system.evaluation.animation import write_side_by_side
 from system.evaluation.canvas import new_figure, save_figure
 from system.models.world_action_imagination import WorldActionImagination
 from system.seeding import numpy_generator
-from system.types import TokenContext
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from jaxtyping import Float
 
 from system.algorithms.agent import TrajectoryAgent
 from system.data.episodes import EpisodeStore, gather_segments
+from system.decisions import Context
 from system.models.guidance import ReturnGuided
 from system.seeding import numpy_generator
-from system.types import Context
 
 
 @dataclass(frozen=True)

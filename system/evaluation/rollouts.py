@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
+from system.decisions import Plan
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.acting import Policy
 from system.evaluation.history import History
-from system.types import Episode, Plan, TaskSpec
+from system.types import Episode, TaskSpec
 
 Perceive = Callable[[Shaped[np.ndarray, "R *shown"]], Shaped[np.ndarray, "R *observation"]]
 """What an environment shows to what the policy observes; of each row by itself."""

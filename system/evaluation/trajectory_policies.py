@@ -20,12 +20,13 @@ from jaxtyping import Int
 
 from system.algorithms.agent import TrajectoryAgent
 from system.config import PlannerConfig, RunConfig
+from system.decisions import Context
 from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
 from system.models.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import PlanningModel
 from system.planning.forward_mpc import forward_mpc
-from system.types import Context, TaskSpec
+from system.types import TaskSpec
 
 
 class RandomPolicy:

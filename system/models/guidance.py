@@ -9,12 +9,12 @@ Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 import torch
 from jaxtyping import Float
 
+from system.decisions import Context
 from system.models.critics import ValueNetworks
 from system.models.distributions import SquashedNormal
 from system.models.masked_trajectory import MaskedTrajectoryModel, Reconstruction, Tokens
 from system.models.masks import ACTIONS, RETURNS, REWARDS, STATES, forward_dynamics, return_conditioned
 from system.models.protocols import Imagination
-from system.types import Context
 
 
 def window_tokens(context: Context, horizon: int, actions: torch.Tensor | None = None) -> Tokens:

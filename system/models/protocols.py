@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
-from system.types import Context, TokenContext
+from system.decisions import Context, TokenContext
 
 
 @dataclass(frozen=True)

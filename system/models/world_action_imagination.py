@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 
+from system.decisions import TokenContext
 from system.models.drafted_frames import imagine_step
 from system.models.world_action import WorldActionCache, WorldActionModel, left_aligned
-from system.types import TokenContext
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch.nn import functional
 
 from system.config import PlannerConfig
+from system.decisions import Plan, TokenContext
 from system.errors import PlannerError
 from system.models.protocols import DiscretePlanningModel
 from system.planning.utility import draw_candidate, proposal_probabilities, standardize_utilities
-from system.types import Plan, TokenContext
 
 
 @dataclass(frozen=True)

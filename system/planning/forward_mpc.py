@@ -13,6 +13,7 @@ Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 import torch
 
 from system.config import PlannerConfig
+from system.decisions import Context, Plan
 from system.errors import PlannerError
 from system.models.protocols import PlanningModel
 from system.planning.utility import (
@@ -22,7 +23,6 @@ from system.planning.utility import (
     standardize_utilities,
     td_lambda_utility,
 )
-from system.types import Context, Plan
 
 
 @torch.no_grad()

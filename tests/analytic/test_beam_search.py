@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from system.config import PlannerConfig
+from system.decisions import Plan, TokenContext
 from system.planning.beam_search import beam_search
-from system.types import Plan, TokenContext
 from tests.support.reference_beam_search import reference_utilities
 from tests.support.toy_game import ToyGame
 

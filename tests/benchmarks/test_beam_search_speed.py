@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from system.config import PlannerConfig, TokenizerConfig, WorldActionConfig
+from system.decisions import TokenContext
 from system.models.frame_tokenizer import FrameTokenizer
 from system.models.world_action import WorldActionModel
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
-from system.types import TokenContext
 from tests.support.naive_beam_search import naive_actions
 
 DISCOUNT = 0.99

@@ -9,9 +9,10 @@ import torch
 
 from system.algorithms.agent import TrajectoryAgent
 from system.config import PlannerConfig, RunConfig
+from system.decisions import Context
 from system.models.guidance import CriticGuided
 from system.planning.forward_mpc import forward_mpc
-from system.types import Context, TaskSpec
+from system.types import TaskSpec
 from tests.support.reference_planner import reference_action
 
 TASK = TaskSpec("Toy-v0", observation_dim=11, action_dim=3, max_episode_steps=1000)

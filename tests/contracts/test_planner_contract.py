@@ -8,11 +8,12 @@ import torch
 
 from system.algorithms.agent import TrajectoryAgent
 from system.config import CriticConfig, ModelConfig, PlannerConfig, RunConfig
+from system.decisions import Context, Plan
 from system.errors import PlannerError
 from system.models.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import Imagination, PlanningModel
 from system.planning.forward_mpc import forward_mpc
-from system.types import Context, Plan, TaskSpec
+from system.types import TaskSpec
 from tests.support.reference_planner import reference_action
 
 TASK = TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20)

@@ -17,7 +17,7 @@ from system.errors import SystemFailure, WorkerLost
 from system.types import Episode, EpisodeKey
 from tests.support.dataset_factory import make_episode, make_episodes
 from tests.support.frame_factory import token_episode
-from tests.support.tiny_workers import kill_process, logged_episodes
+from tests.support.tiny_workers import kill_process, logged_episodes, wait_for_end
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -129,8 +129,9 @@ def test_a_superseded_replay_acknowledges_nothing(tmp_path: Path, offline: Path,
 
 
 def test_patience_ends(tmp_path: Path, client: ReplayClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    client.identity()
+    process_id, _ = client.identity()
     client.close()
+    wait_for_end(process_id)
     monkeypatch.setattr(replay_service, "PATIENCE_SECONDS", 0.5)
     with pytest.raises(WorkerLost, match=r"^replay lost: [^\n]+$") as caught:
         client.stats()

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from system.config import PlannerConfig
+from system.decisions import TokenContext
 from system.models.causal_transformer import AttentionMemory
 from system.models.world_action import WorldActionCache, WorldActionModel
-from system.types import TokenContext
 from tests.support.reference_beam_search import one
 
 Decode = Callable[[torch.Tensor], torch.Tensor]

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from system.decisions import TokenContext
 from system.models.protocols import DiscretePlanningModel
-from system.types import TokenContext
 
 
 @dataclass

@@ -3,10 +3,10 @@
 import torch
 
 from system.config import PlannerConfig
+from system.decisions import Context
 from system.models.critics import ValueNetworks
 from system.models.masked_trajectory import MaskedTrajectoryModel, Tokens
 from system.models.masks import ACTIONS, RETURNS, REWARDS, STATES, forward_dynamics, return_conditioned
-from system.types import Context
 
 
 def reference_action(

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from system.config import RunConfig
 from system.config_io import load_config
@@ -18,6 +21,7 @@ from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import write_tiny_config
 
 MOST_POLLS = 120
+MOST_SECONDS = 120.0
 EXPLORATIONS = {"m3pc": Exploration("forward_mpc_q", 1.0), "jowa": Exploration("beam", 1.0)}
 
 
@@ -75,6 +79,14 @@ def relative_difference(ours: Weights, theirs: Weights) -> float:
 def kill_process(process_id: int) -> None:
     """SIGKILL."""
     os.kill(process_id, signal.SIGKILL)
+
+
+def wait_for_end(process_id: int) -> None:
+    """Until the process is gone: Ray ends an actor some time after it was told to."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while psutil.pid_exists(process_id):
+        assert time.monotonic() < deadline, f"process {process_id} goes on"
+        time.sleep(0.05)
 
 
 def logged_episodes(run_dir: Path) -> dict[EpisodeKey, bytes]:

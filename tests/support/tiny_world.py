@@ -3,9 +3,9 @@
 import torch
 
 from system.config import WorldActionConfig
+from system.decisions import TokenContext
 from system.models.world_action import WorldActionModel
 from system.seeding import torch_generator
-from system.types import TokenContext
 
 VOCABULARY, TOKENS, ACTIONS, GAMES = 32, 4, 6, 3
 CONFIG = WorldActionConfig(

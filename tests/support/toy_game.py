@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from system.types import TokenContext
+from system.decisions import TokenContext
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from system.decisions import Plan
 from system.evaluation.acting import Decision
 from system.evaluation.history import History
 from system.planning.utility import choose_action
 from system.training.exploration import MixedExploration
-from system.types import Plan
 
 PROBABILITIES = torch.tensor([[0.25, 0.75]])
 FIRST_ACTIONS = torch.tensor([[[-1.0], [1.0]]])

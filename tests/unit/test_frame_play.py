@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from system.decisions import Plan
 from system.envs.vector import EnvironmentBatch
 from system.evaluation import rollouts
 from system.evaluation.acting import Decision
 from system.evaluation.history import History
 from system.evaluation.rollouts import play_episodes
-from system.types import Episode, Plan
+from system.types import Episode
 
 PONG = "ALE/Pong-v5"
 VALID = (0, 1, 3, 4, 11, 12)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.data.episodes import EpisodeStore
+from system.decisions import TokenContext
 from system.evaluation import imagined_frames
 from system.evaluation.animation import (
     CAPTION_PIXELS,
@@ -26,7 +27,7 @@ from system.evaluation.imagined_frames import (
     imagine_clip,
     imagine_frames,
 )
-from system.types import Episode, TokenContext
+from system.types import Episode
 from tests.support.jowa_windows import BREAKOUT, LENGTH, PONG, make_agent
 
 SIDE, NUM_ACTIONS, STATIC = 12, 18, 5

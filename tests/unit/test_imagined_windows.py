@@ -9,9 +9,9 @@ from system.algorithms.imagined_windows import rows_to_imagine, with_imagined_en
 from system.algorithms.jowa_losses import ImaginedEnds, TokenWindows, backups
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig
+from system.decisions import TokenContext
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
-from system.types import TokenContext
 from tests.support.jowa_windows import BREAKOUT, CONFIG, DISCOUNT, PER_FRAME, PONG, make_agent
 
 T, H, ROWS = 5, 2, 24

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from system.decisions import TokenContext
 from system.errors import ShapeError
 from system.models import drafted_frames, world_action_imagination
 from system.models.world_action import WorldActionModel
 from system.models.world_action_imagination import WorldActionImagination
-from system.types import TokenContext
 from tests.support.tiny_world import CONFIG, TOKENS, VALID_ACTIONS, make_token_context, make_world
 
 
