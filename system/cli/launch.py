@@ -16,6 +16,8 @@ from system.config import RunConfig
 from system.config_io import flatten, to_dict
 from system.errors import Interrupted
 from system.tracking.composite import CompositeTracker, make_tracker
+from system.tracking.console import ConsoleTracker
+from system.tracking.sending import send_rest, send_to_mlflow
 from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
@@ -40,10 +42,12 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
     config, path = resolve_run(arguments, RunConfig)
     with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir:
         summary = run_dir.finished(until)
+        uri = resolve_tracking_uri(arguments)
         if summary is None:
             summary = _work(config, run_dir, arguments, until, start)
+        elif config.tracking.mlflow:
+            send_rest(path, send_to_mlflow(uri, config.tracking.experiment, ConsoleTracker().note))
     print(format_summary(summary))
-    uri = resolve_tracking_uri(arguments)
     if config.tracking.mlflow and uri.startswith("sqlite:"):
         print(f"\nall of it, with curves and figures: mlflow ui --backend-store-uri {uri}")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,9 @@ from system.evaluation.report_text import format_section
 from system.evaluation.sweep_ranking import Ranked, pareto_front
 from system.evaluation.sweep_report import SweepResults, describe_sweep, format_terminal, write_sweep_report
 from system.tracking.composite import make_tracker
-from system.tracking.trial_runs import TrialRuns, send_to_mlflow
+from system.tracking.console import ConsoleTracker
+from system.tracking.sending import Send, send_rest, send_to_mlflow, tracked_run
+from system.tracking.trial_runs import TrialRuns
 from system.training.checkpoint import package_versions
 from system.training.files import write_durably
 from system.training.interruption import Interruption
@@ -57,6 +59,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         summary = run_dir.finished("done")
         if summary is None:
             summary = _work(plan_sweep(config, presets=PRESETS), run_dir, arguments)
+        else:
+            _send_rest(run_dir.path, arguments)
     print(summary["table"])
     print(f"\nbest: configuration {summary['best']['number']}; next: {summary['next']}")
     print(f"report: {path / REPORT / 'report.html'}")
@@ -81,13 +85,16 @@ def _work(plan: SweepPlan, run_dir: RunDirectory, arguments: argparse.Namespace)
             finalists=plan.config.finalists if plan.config.kind == "planner" else 0,
             objective=plan.config.objective,
         )
-        trials = stack.enter_context(closing(_trial_runs(plan, run_dir, tracker, arguments)))
+        send = _sender(plan.base, arguments, tracker.note)
+        runs = TrialRuns(run_dir.path / TRIALS, lambda: tracker.state().get("mlflow_run_id"), send, tracker.note)
+        trials = stack.enter_context(closing(runs))
         watch = Watch(agenda, tracker, trials, interruption, publishes=plan.config.kind == "planner")
         if ledger.outcomes:
             tracker.note(f"resumed: {len(ledger.outcomes)} of {agenda.num_planned} trials are done")
         _run_trials(plan, run_dir, agenda, watch, tracker, arguments)
+        names = _publishable(agenda, watch)
         summary = _conclude(plan, run_dir, agenda, watch, time.monotonic() - started)
-        trials.finish(_publishable(agenda, watch))
+        trials.finish(names)
         _track_results(run_dir, summary, tracker)
     return summary
 
@@ -230,13 +237,23 @@ def _check_base(file: Path, base: RunConfig) -> None:
         raise ConfigError(f"{key}: {file} says {was!r}, now it is {now!r}; --restart moves the old sweep aside")
 
 
-def _trial_runs(
-    plan: SweepPlan, run_dir: RunDirectory, tracker: Tracker, arguments: argparse.Namespace
-) -> TrialRuns:
-    tracking = plan.base.tracking
-    uri = resolve_tracking_uri(arguments)
-    send = send_to_mlflow(uri, tracking.experiment, tracker.note) if tracking.mlflow else None
-    return TrialRuns(run_dir.path / TRIALS, lambda: tracker.state().get("mlflow_run_id"), send, tracker.note)
+def _sender(base: RunConfig, arguments: argparse.Namespace, note: Callable[[str], None]) -> Send | None:
+    if not base.tracking.mlflow:
+        return None
+    return send_to_mlflow(resolve_tracking_uri(arguments), base.tracking.experiment, note)
+
+
+def _send_rest(path: Path, arguments: argparse.Namespace) -> None:
+    """What an earlier process could not send to MLflow."""
+    base = load_config(RunConfig, str(path / BASE), (), presets=path)
+    note = ConsoleTracker().note
+    send = _sender(base, arguments, note)
+    if send is not None:
+        send_rest(path, send)
+        parent = tracked_run(path, resolve_tracking_uri(arguments))
+        with closing(TrialLedger(path / LEDGER)) as ledger:
+            names = [Job(*key, ledger.points[key[1]]).name for key in ledger.outcomes]
+            TrialRuns(path / TRIALS, lambda: parent, send, note).finish(names)
 
 
 def _parent_run(base: RunConfig, tracker: Tracker) -> str | None:

@@ -60,7 +60,7 @@ class MLflowTracker:
         self.report = report
         self._connect = connect or connect_client
         self._state_file = event_log.parent / STATE_FILE
-        self._state: dict[str, Any] = self._read_state()
+        self._state: dict[str, Any] = read_state(event_log, tracking_uri)
         self._client: Any = None
         self._monitor: Any = None
         self._monitored = monitor
@@ -160,14 +160,6 @@ class MLflowTracker:
         aside.write_text(json.dumps(self._state))
         os.replace(aside, self._state_file)
 
-    def _read_state(self) -> dict[str, Any]:
-        """Where an earlier process stopped, if it sent to the same place."""
-        try:
-            state: dict[str, Any] = json.loads(self._state_file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return state if state.get("tracking_uri") == self.tracking_uri else {}
-
     def _pending(self) -> bool:
         return bool(read_events(self.event_log, int(self._state.get("offset", 0)), 1)[0])
 
@@ -177,14 +169,18 @@ class MLflowTracker:
             self.report(f"MLflow at {self.tracking_uri} does not answer ({type(error).__name__}); the run goes on")
 
 
+def read_state(event_log: Path, tracking_uri: str) -> dict[str, Any]:
+    """Where an earlier process stopped sending to this place: `run_id`, `offset` and more; empty if none did."""
+    try:
+        state: dict[str, Any] = json.loads((event_log.parent / STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if state.get("tracking_uri") == tracking_uri else {}
+
+
 def is_sent(event_log: Path, tracking_uri: str) -> bool:
     """Whether all of an event log has been sent to this place."""
-    try:
-        state = json.loads((event_log.parent / STATE_FILE).read_text())
-        sent = state["offset"] if state["tracking_uri"] == tracking_uri else 0
-    except (OSError, ValueError, KeyError):
-        sent = 0
-    return bool(sent >= event_log.stat().st_size)
+    return int(read_state(event_log, tracking_uri).get("offset", 0)) >= event_log.stat().st_size
 
 
 def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Callable[[Any], None]]:

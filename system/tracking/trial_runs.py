@@ -11,13 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from system.tracking.event_log import FILE, EventLog
+from system.tracking.sending import Send
 
 PARENT_TAG = "mlflow.parentRunId"
 PARENT_SECONDS = 20.0
 PAUSE_SECONDS = 0.2
-
-Send = Callable[[Path, str], bool]
-"""(event log, name of a new run) → whether everything in it has been sent."""
 
 
 class TrialRuns:
@@ -103,31 +101,6 @@ class TrialRuns:
         while (parent := self.parent_run()) is None and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
         return parent
-
-
-def send_to_mlflow(tracking_uri: str, experiment: str, report: Callable[[str], None]) -> Send:
-    """Sends event logs to an MLflow server or store.
-
-    Args:
-        tracking_uri, experiment: where to.
-        report: is told that the server is away.
-    """
-
-    def send(event_log: Path, name: str) -> bool:
-        from system.tracking.mlflow import MLflowTracker, is_sent
-
-        if not is_sent(event_log, tracking_uri):
-            MLflowTracker(
-                event_log,
-                tracking_uri=tracking_uri,
-                experiment=experiment,
-                run_name=name,
-                report=report,
-                monitor=False,
-            ).close()
-        return is_sent(event_log, tracking_uri)
-
-    return send
 
 
 def _is_adopted(path: Path, parent: str) -> bool:

@@ -10,7 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "system").rglob("*.py"))
 
-BOTTOM = {"types", "decisions", "config", "config_io", "strict_yaml", "errors", "seeding", "fault_points", "presets"}
+BOTTOM = {
+    "types",
+    "decisions",
+    "config",
+    "config_io",
+    "strict_yaml",
+    "errors",
+    "seeding",
+    "fault_points",
+    "presets",
+}
 
 # A module may import what has a lower rank, or the same folder. Protocols, and what they mention, are nouns.
 RANKS = {

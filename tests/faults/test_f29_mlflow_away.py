@@ -9,9 +9,10 @@ import pytest
 
 from system.tracking import mlflow as tracking
 from system.tracking.composite import CompositeTracker
-from system.tracking.event_log import FILE, EventLog
+from system.tracking.event_log import FILE, EventLog, read_events
 from system.tracking.mlflow import MLflowTracker
 from system.training.protocols import Artifact
+from tests.support.tiny_runs import finish_run, write_tiny_config
 
 
 class StubClient:
@@ -169,3 +170,31 @@ def test_half_a_line_of_a_killed_writer_spoils_nothing(tmp_path: Path, client: S
     log(tracker, range(3))
     tracker.close()
     assert client.metrics == expected(range(3))
+
+
+def test_a_finished_run_sends_what_was_left_when_it_is_asked_for_again(
+    tmp_path: Path, client: StubClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.away = True
+    monkeypatch.setattr(tracking, "connect_client", lambda uri: client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://stub")
+    config = write_tiny_config(tmp_path, tracking={"mlflow": True}, online={"env_steps": 0})
+    finish_run(tmp_path, config)
+    left = capsys.readouterr()
+    assert "MLflow at http://stub has not got everything" in left.err
+    assert client.metrics == []
+    client.away = False
+    for _ in range(2):
+        finish_run(tmp_path, config)
+        again = capsys.readouterr()
+        assert again.out == left.out
+        assert again.err == ""
+        logged, _ = read_events(tmp_path / "run" / FILE, 0, 100_000)
+        metrics = [
+            (name, value, event["step"])
+            for event in logged
+            if event["kind"] == "metrics"
+            for name, value in event["values"].items()
+        ]
+        assert client.metrics == metrics
+        assert client.statuses == ["FINISHED"]
