@@ -207,6 +207,35 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class LearnerPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each learner actor")
+    gpus: float | None = setting(
+        None, low=0.0, high=64.0, doc="of each; None: one where there are as many, else an equal part of them"
+    )
+    strategy: Literal["pack", "spread", "strict_pack", "strict_spread"] = setting(
+        "pack", doc="pack: on few nodes, for they exchange gradients"
+    )
+
+
+@dataclass(frozen=True)
+class RolloutPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each rollout actor")
+    gpus: float = setting(0.0, low=0.0, high=64.0)
+    at_least: int | None = setting(
+        None, low=1, doc="a run begins with so many, and others join when there is room; None: all of them"
+    )
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """What actors take; `learners: {num: 2, gpus: 1}` is short for both keys, and so with `rollout_workers`."""
+
+    learners: LearnerPlacementConfig = field(default_factory=LearnerPlacementConfig)
+    rollout_workers: RolloutPlacementConfig = field(default_factory=RolloutPlacementConfig)
+    wait_seconds: float = setting(300.0, low=0.0, doc="for room, before the run gives up, resumable")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     seed: int = setting(0, low=0)
     algorithm: Literal["m3pc", "jowa"] = setting("m3pc", doc="masked trajectory model, or world-action model")
@@ -231,6 +260,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
 
     @property
     def context_length(self) -> int:

@@ -22,6 +22,7 @@ import yaml
 from system.config import CollectConfig, RunConfig
 from system.errors import ConfigError
 from system.strict_yaml import parse_yaml, shown
+from system.worker_keys import expand_workers
 
 Schema = TypeVar("Schema")
 Tree = dict[str, Any]
@@ -59,7 +60,7 @@ def load_config(
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
     for override in overrides:
-        _merge(tree, _parse_override(override))
+        _merge(tree, expand_workers(_parse_override(override)))
     config = _build(schema, tree, schema, ())
     validate(config)
     return config
@@ -73,7 +74,7 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: S
     """
     merged: Tree = copy.deepcopy(dict(tree))
     for override in overrides:
-        _merge(merged, _parse_override(override))
+        _merge(merged, expand_workers(_parse_override(override)))
     config = _build(schema, merged, schema, ())
     validate(config)
     return config
@@ -158,6 +159,11 @@ def _validate_run(config: RunConfig) -> None:
     for key, number in (("learners", config.learners), ("rollout_workers", config.rollout_workers)):
         if config.deterministic and number > 1:
             raise ConfigError(f"{key}: {number} with deterministic: true, which allows at most 1")
+    least = config.placement.rollout_workers.at_least
+    if least is not None and least > max(1, config.rollout_workers):
+        raise ConfigError(
+            f"placement.rollout_workers.at_least: {least} exceeds rollout_workers = {config.rollout_workers}"
+        )
     _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
     if config.algorithm == "jowa":
         _validate_objective(config)
@@ -250,7 +256,7 @@ def _load_source(source: str | Path, presets: Path, chain: tuple[str, ...]) -> T
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path.name}: holds {shown(tree)} where keys and values are expected")
-    base = tree.pop("preset", None)
+    base = expand_workers(tree).pop("preset", None)
     if base is None:
         return tree
     if not isinstance(base, str):

@@ -23,7 +23,7 @@ SILENT_SECONDS = 600.0
 
 
 @contextmanager
-def cluster_session(address: str | None, *, num_cpus: float) -> Iterator[None]:
+def cluster_session(address: str | None, *, num_cpus: float, least_cpus: float | None = None) -> Iterator[None]:
     """Connects to a cluster, or starts a local one that ends with the context.
 
     A session that the calling process has already is used and left alone.
@@ -33,18 +33,19 @@ def cluster_session(address: str | None, *, num_cpus: float) -> Iterator[None]:
             machine (`system.distributed.environment` says who may use it, and must have been asked before
             Ray was imported).
         num_cpus: that the actors will ask for; a local session has at least as many, as a logical count.
+        least_cpus: without which nothing can begin; None: all of them.
 
     Raises:
-        ClusterLost: no cluster answers at the address, or it has fewer CPUs than asked for.
+        ClusterLost: no cluster answers at the address, or it has fewer CPUs than that.
     """
     if ray.is_initialized():
         yield
         return
     _connect(cluster_address(address), num_cpus)
     try:
-        available = ray.cluster_resources().get("CPU", 0.0)
-        if available < num_cpus:
-            raise ClusterLost(f"the cluster has {available:g} CPUs, the run needs {num_cpus:g}")
+        available, needed = ray.cluster_resources().get("CPU", 0.0), num_cpus if least_cpus is None else least_cpus
+        if available < needed:
+            raise ClusterLost(f"the cluster has {available:g} CPUs, the run needs {needed:g}")
         yield
     finally:
         ray.shutdown()

@@ -1,6 +1,5 @@
 """Learners as Ray actors with equal weights: each takes its share of a batch, gradients are averaged."""
 
-import math
 import os
 import socket
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from torch import nn
 from system.algorithms.optimizer_state import keep_gradients
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
+from system.distributed.placement import ReservedPlaces, learner_bundle
 from system.errors import WorkerLost
 from system.training.families import Foundation
 from system.training.learner_worker import LearnerWorker
@@ -113,17 +113,24 @@ class LearnerGroup:
 
     Raises:
         WorkerLost: a member died while it started.
+        ClusterLost: there was no room for all of them in `placement.wait_seconds`.
     """
 
     def __init__(self, task: TaskSpec, config: RunConfig, foundation: Foundation, replay: Replay) -> None:
         world = config.learners
-        gpus = gpus_per_learner(config, ray.cluster_resources().get("GPU", 0.0))
-        actor = ray.remote(LearnerActor).options(num_cpus=1, num_gpus=gpus)
-        self._actors = [actor.remote(task, config, foundation, replay, rank, world) for rank in range(world)]
+        bundle = learner_bundle(config, ray.cluster_resources().get("GPU", 0.0))
+        placement = config.placement
+        self._places = ReservedPlaces([bundle] * world, placement.learners.strategy, placement.wait_seconds)
+        self._actors = [
+            ray.remote(LearnerActor)
+            .options(**self._places.options(rank))
+            .remote(task, config, foundation, replay, rank, world)
+            for rank in range(world)
+        ]
         self.process_ids: list[int] = self._ask(*(each.process_id.remote() for each in self._actors))
         if world > 1:
             address = self._ask(self._actors[0].free_address.remote())[0]
-            backend = "nccl" if gpus == 1 else "gloo"  # nccl needs a GPU for every member
+            backend = "nccl" if bundle["GPU"] == 1 else "gloo"  # nccl needs a GPU for every member
             self._ask(*(each.join.remote(address, backend) for each in self._actors))
 
     def update(self, request: UpdateRequest) -> Metrics:
@@ -152,6 +159,7 @@ class LearnerGroup:
         """Ends every member."""
         for actor in self._actors:
             ray.kill(actor)
+        self._places.close()
 
     def _ask(self, *calls: ray.ObjectRef) -> list[Any]:
         """Answers in order of the calls; one member lost is all lost, for the others would wait for it."""
@@ -167,16 +175,3 @@ class LearnerGroup:
             self.close()
             raise
         return [answers[call] for call in calls]
-
-
-def gpus_per_learner(config: RunConfig, available: float) -> float:
-    """One GPU for every learner where there are as many, else an equal part of those there are.
-
-    Args:
-        config: number of learners, and whether they may use a GPU.
-        available: GPUs of the cluster.
-    """
-    if config.device == "cpu":
-        return 0
-    share = available / config.learners
-    return 1 if share >= 1 else math.floor(share * 1000) / 1000

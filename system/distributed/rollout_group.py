@@ -1,6 +1,7 @@
 """Rollout workers as Ray actors; one that is lost is replaced, and nothing that it sent is lost."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.metrics import DecisionLatency
-from system.errors import WorkerLost
+from system.distributed.placement import describe_bundle, least_rollout_workers, rollout_bundle, rollout_options
+from system.errors import ClusterLost, WorkerLost
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
 from system.types import TaskSpec
@@ -63,6 +65,7 @@ class _Member:
         actor: its handle.
         process_id: call whose answer is its process id, once it has started.
         epoch: incarnation; part of its episodes' keys.
+        has_started: it was seen to be there; until then it may be waiting for room.
         next_sequence: of the next episode it will be asked for.
         request, result: of the round it is playing; None while it is idle.
         losses_in_a_row: incarnations lost since the last finished round.
@@ -71,6 +74,7 @@ class _Member:
     actor: Any
     process_id: ray.ObjectRef
     epoch: int
+    has_started: bool = False
     next_sequence: int = 0
     request: RolloutRequest | None = None
     result: ray.ObjectRef | None = None
@@ -81,7 +85,8 @@ class RolloutGroup:
     """`Rollouts` over n actors.
 
     A lost worker is replaced by one of the next epoch, and its unfinished round is given up. In
-    deterministic mode the epoch stays and the same round is played again, to the same bytes.
+    deterministic mode the epoch stays and the same round is played again, to the same bytes. Where there is no
+    room for a worker, the others go on without it, and it joins them when there is.
 
     Args:
         tasks: of which worker i plays the one at i modulo their number.
@@ -102,27 +107,42 @@ class RolloutGroup:
         self._members = [self._start(index, epoch) for index in range(config.rollout_workers)]
         self._weights: ray.ObjectRef | None = None
         self._version = -1
+        self._alone_since: float | None = None
 
     def wait_until_started(self) -> None:
-        """Returns once every worker can play.
+        """Returns once as many workers can play as the run begins with.
 
         Raises:
             SystemFailure: one could not be built.
             WorkerLost: one and every replacement of it were lost.
+            ClusterLost: there was no room for them in `placement.wait_seconds`.
         """
-        for index in range(len(self._members)):
-            while self._hear(index, self._members[index].process_id) is None:
-                pass  # it was lost; its successor is asked next
+        began = time.monotonic()
+        while self.num_started() < least_rollout_workers(self.config):
+            self._refuse_to_wait_longer_than_allowed(began)
+            self._wait_for_starts()
+
+    def num_started(self) -> int:
+        """Workers that are there, as far as is known; looks for such as had to wait for room."""
+        return sum(self._has_started(index) for index in range(len(self._members)))
+
+    def num_idle(self) -> int:
+        """Those of them with nothing to do."""
+        return sum(
+            self._has_started(index) and self._members[index].request is None
+            for index in range(len(self._members))
+        )
 
     def set_weights(self, weights: Weights, version: int) -> None:
         """Puts the weights where every worker gets them with its next round."""
         self._weights, self._version = ray.put(dict(weights)), version
 
     def submit(self, exploration: Exploration) -> None:
-        """Gives every idle worker one round."""
+        """Gives every idle worker one round; one that waits for room would play it with old weights."""
         count = self.config.online.episodes_per_round
-        for member in self._members:
-            if member.request is None:
+        for index in range(len(self._members)):
+            started, member = self._has_started(index), self._members[index]
+            if started and member.request is None:
                 member.request = RolloutRequest(count, member.next_sequence, self._version, exploration)
                 member.result = member.actor.play.remote(member.request, self._weights)
                 member.next_sequence += count
@@ -132,10 +152,12 @@ class RolloutGroup:
 
         Raises:
             WorkerLost: a worker and every replacement of it were lost.
+            ClusterLost: for `placement.wait_seconds` there was no room for any worker.
             SystemFailure: a worker failed for a reason that a new one would not mend.
         """
         pending = {member.result: index for index, member in enumerate(self._members) if member.result is not None}
         if not pending:
+            self._look_for_anyone(wait=wait)
             return []
         ready, rest = ray.wait(list(pending), num_returns=1, timeout=WAIT_SECONDS if wait else 0)
         if rest:
@@ -183,10 +205,41 @@ class RolloutGroup:
 
     def _start(self, index: int, epoch: int) -> _Member:
         tasks, config, replay, run = self._arguments
-        actor = ray.remote(RolloutActor).options(num_cpus=1).remote(
+        actor = ray.remote(RolloutActor).options(**rollout_options(config)).remote(
             index, epoch, tasks[index % len(tasks)], config, replay, run
         )
         return _Member(actor, actor.process_id.remote(), epoch)
+
+    def _has_started(self, index: int) -> bool:
+        member = self._members[index]
+        if not member.has_started and ray.wait([member.process_id], timeout=0)[0]:
+            member.has_started = self._hear(index, member.process_id) is not None
+        return member.has_started
+
+    def _wait_for_starts(self) -> None:
+        """Up to a second, for any worker that is not there yet."""
+        waiting = [member.process_id for member in self._members if not member.has_started]
+        if waiting:
+            ray.wait(waiting, timeout=WAIT_SECONDS)
+
+    def _look_for_anyone(self, *, wait: bool) -> None:
+        """Nobody is playing: gives up where for too long nobody was there."""
+        if self.num_started():
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or time.monotonic()
+        self._refuse_to_wait_longer_than_allowed(self._alone_since)
+        if wait:
+            self._wait_for_starts()
+
+    def _refuse_to_wait_longer_than_allowed(self, began: float) -> None:
+        limit = self.config.placement.wait_seconds
+        if time.monotonic() - began > limit:
+            each, free = rollout_bundle(self.config), ray.available_resources()
+            raise ClusterLost(
+                f"{self.num_started()} of {len(self._members)} rollout workers started in {limit:g} s: "
+                f"each takes {describe_bundle(each)}; free: {describe_bundle(free)}"
+            )
 
     def _hear(self, index: int, call: ray.ObjectRef) -> Any:
         """The answer of a worker; None if it was lost, and another has taken its place."""

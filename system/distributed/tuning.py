@@ -16,13 +16,13 @@ from ray.tune.search import Searcher
 
 from system.config import RunConfig, SweepConfig
 from system.distributed.cluster import cluster_session
-from system.distributed.learner_group import gpus_per_learner
+from system.distributed.placement import Bundle, learner_bundle, rollout_bundle
 from system.errors import RequestError, SystemFailure
 from system.evaluation.sweep_ranking import Outcome
 from system.training.sweep_agenda import Agenda
 from system.training.trial_ledger import Job
 
-Bundles = list[dict[str, float]]
+Bundles = list[Bundle]
 Report = Callable[[int, float], None]
 """(env steps, mean return) of a scheduled evaluation."""
 
@@ -125,9 +125,8 @@ def run_bundles(config: RunConfig, gpus_per_trial: float, available_gpus: float)
     """
     learns_alone = config.learners == 0
     driver = {"CPU": 1.0, "GPU": gpus_per_trial} if learns_alone or config.rollout_workers == 0 else {}
-    gpus = 0.0 if learns_alone else gpus_per_learner(config, available_gpus)
-    learners = [{"CPU": 1.0, "GPU": gpus} for _ in range(config.learners)]
-    bundles = [driver, *learners, *({"CPU": 1.0} for _ in range(config.rollout_workers))]
+    learners = [learner_bundle(config, available_gpus)] * config.learners
+    bundles = [driver, *learners, *[rollout_bundle(config)] * config.rollout_workers]
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from system.config import RunConfig
 from system.distributed.cluster import cluster_session
 from system.distributed.learner_group import LearnerGroup
+from system.distributed.placement import least_rollout_workers, refuse_if_too_small, required
 from system.distributed.replay_service import start_replay_service
 from system.distributed.rollout_group import MeasuredRolloutWorker, RolloutGroup
+from system.distributed.storage import check_shared_storage
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts
@@ -25,7 +27,8 @@ class RayWorkers:
         address: of a running cluster; None starts one for this run.
 
     Raises:
-        ClusterLost: the cluster does not answer or is too small.
+        ClusterLost: the cluster does not answer, is too small, or has had no room for too long.
+        ConfigError: a node of it does not see the run directory.
     """
 
     def __init__(
@@ -44,7 +47,11 @@ class RayWorkers:
             data.training.save(folder / "offline")
         self.rollouts: RolloutGroup | LocalRollouts
         with ExitStack() as stack:
-            stack.enter_context(cluster_session(address, num_cpus=config.learners + config.rollout_workers))
+            everyone = required(config, 0.0, config.rollout_workers)["CPU"]
+            least = required(config, 0.0, least_rollout_workers(config))["CPU"]
+            stack.enter_context(cluster_session(address, num_cpus=everyone, least_cpus=least))
+            refuse_if_too_small(config)
+            check_shared_storage(folder)
             self.replay = start_replay_service(
                 folder / "offline", folder / "replay", config.context_length, data.task.max_episode_steps
             )

@@ -58,14 +58,15 @@ class OnlineStage:
         self.run.rollouts.submit(self.exploration)
         while not (results := self.run.rollouts.collect(wait=True)):
             self.run.stop_if_asked()
+            self.run.rollouts.submit(self.exploration)  # a worker that was lost while it was idle
         self._account(results)
         self._make_allowed_updates()
 
     def _advance(self) -> None:
         """Asynchronous: keep the workers busy, take what is finished, learn a little."""
         self.run.stop_if_asked()
-        self.run.broadcast_weights()
-        if self._limiter().can_insert():
+        if self._limiter().can_insert() and self.run.rollouts.num_idle():
+            self.run.broadcast_weights()
             self.run.rollouts.submit(self.exploration)
         self._account(self.run.rollouts.collect(wait=False))
         if not self._update():

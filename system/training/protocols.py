@@ -146,6 +146,10 @@ class Rollouts(Protocol):
         """Rounds submitted and not yet returned."""
         ...
 
+    def num_idle(self) -> int:
+        """Workers that could be given a round now."""
+        ...
+
     def position(self) -> dict[str, int]:
         """Next sequence number of each worker, for the checkpoint."""
         ...

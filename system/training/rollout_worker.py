@@ -135,6 +135,10 @@ class LocalRollouts:
         """Rounds submitted and not yet returned."""
         return int(self.submitted is not None)
 
+    def num_idle(self) -> int:
+        """Workers that could be given a round now."""
+        return int(self.submitted is None)
+
     def position(self) -> dict[str, int]:
         """Next sequence number of each worker, for the checkpoint."""
         return {str(self.worker.index): self.next_sequence}

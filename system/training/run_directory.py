@@ -18,6 +18,7 @@ from system.training.files import write_durably, write_json
 from system.training.progress import STAGES, Stage
 
 CONFIG, SUMMARY, PROCESSES, LOCK = "config.yaml", "summary.json", "processes.json", "lock"
+WORKERS = ("learners", "rollout_workers", "placement")
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set in the environment of a command that `ray job submit` has started."""
 
@@ -52,7 +53,7 @@ class RunDirectory:
         Raises:
             RunDirectoryInUse: another process owns it.
             ConfigError: it cannot be used, or was made with another configuration; names the first key that
-                differs.
+                differs. Workers may be others than before, unless the run is deterministic.
         """
         if is_submitted_job() and not path.is_absolute():
             raise ConfigError(
@@ -122,13 +123,23 @@ class RunDirectory:
             write_durably(file, dump_yaml(config).encode())
             return
         before = load_config(type(config), str(file), (), presets=self.path)
-        key = first_difference(before, config)
+        key = first_difference(_of_the_result(before), _of_the_result(config))
         if key is not None:
             was, now = flatten(to_dict(before)).get(key), flatten(to_dict(config)).get(key)
             raise ConfigError(
                 f"{key}: {self.path} was made with {was!r}, now {now!r} is asked for; "
                 "--restart moves the old run aside"
             )
+        if before != config and self.finished("done") is None:
+            write_durably(file, dump_yaml(config).encode())
+
+
+def _of_the_result(config: RunConfig | CollectConfig | SweepConfig) -> dict[str, Any]:
+    """What a run must go on with: all but who works on it, and where, unless that decides its very bits."""
+    values = to_dict(config)
+    if isinstance(config, RunConfig) and not config.deterministic:
+        return {key: value for key, value in values.items() if key not in WORKERS}
+    return values
 
 
 @contextmanager

@@ -16,6 +16,7 @@ BOTTOM = {
     "config",
     "config_io",
     "strict_yaml",
+    "worker_keys",
     "errors",
     "seeding",
     "fault_points",

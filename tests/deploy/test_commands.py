@@ -24,7 +24,7 @@ def commands_of(program: str) -> list[list[str]]:
 
 def test_there_are_commands() -> None:
     assert len(o2o_commands()) >= 8
-    assert {words[0] for words in o2o_commands()} >= {"run", "sweep", "finetune", "report"}
+    assert {words[0] for words in o2o_commands()} >= {"run", "sweep", "report"}
     known = {"o2o", "ray", "kubectl", "docker", "mlflow", *OTHERS}
     assert {words[0] for words in readme_commands()} <= known
 

@@ -10,7 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from system.cli.options import COLLECT_PRESETS, PRESETS
-from system.config import CollectConfig, ModelConfig, PlannerConfig, RunConfig, TrackingConfig
+from system.config import (
+    CollectConfig,
+    LearnerPlacementConfig,
+    ModelConfig,
+    PlannerConfig,
+    RolloutPlacementConfig,
+    RunConfig,
+    TrackingConfig,
+)
 from system.config_io import (
     POLICIES,
     digest,
@@ -77,6 +85,23 @@ def test_an_override_may_give_a_section_or_a_list() -> None:
     )
     assert config.planner == PlannerConfig(horizon=3, select="argmax", td_lambda=1.0)
     assert config.evaluation.policies == ("iql", "random")
+
+
+def test_workers_are_a_number_or_say_what_each_takes(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("learners: {num: 2, gpus: 1}\nplacement: {rollout_workers: {cpus: 2}}\n")
+    (tmp_path / "mine.yaml").write_text("preset: base\nlearners: 4\nrollout_workers: {num: 8, at_least: 3}\n")
+    overrides = ["learners.cpus=2", "rollout_workers={gpus: 0.5}"]
+    config = load_config(RunConfig, str(tmp_path / "mine.yaml"), overrides, presets=tmp_path)
+    assert (config.learners, config.rollout_workers) == (4, 8)
+    assert config.placement.learners == LearnerPlacementConfig(cpus=2.0, gpus=1.0)
+    assert config.placement.rollout_workers == RolloutPlacementConfig(cpus=2.0, gpus=0.5, at_least=3)
+    assert flatten(to_dict(config))["learners"] == 4
+    for override, message in (
+        ("learners={num: 2, gpu: 1}", "placement.learners.gpu: unknown key; did you mean placement.learners.gpus"),
+        ("rollout_workers={num: many}", "rollout_workers: 'many' is not an integer"),
+        ("rollout_workers={num: 2, at_least: 3}", "placement.rollout_workers.at_least: 3 exceeds rollout_workers"),
+    ):
+        assert refusal(override).startswith(message)
 
 
 def test_the_schema_gives_numbers_their_type() -> None:
@@ -219,14 +244,17 @@ def test_presets_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path
         load_config(RunConfig, "a", presets=tmp_path)
 
 
+def num_settings(config: object) -> int:
+    if not dataclasses.is_dataclass(config):
+        return 1
+    return sum(num_settings(getattr(config, field.name)) for field in dataclasses.fields(config))
+
+
 def test_dict_and_flat_view_hold_every_value() -> None:
     flat = flatten(to_dict(RunConfig()))
     assert flat["planner.horizon"] == 4
     assert flat["evaluation.policies"] == list(POLICIES["m3pc"])
-    assert len(flat) == sum(
-        len(dataclasses.fields(value)) if dataclasses.is_dataclass(value) else 1
-        for value in (getattr(RunConfig(), field.name) for field in dataclasses.fields(RunConfig))
-    )
+    assert len(flat) == num_settings(RunConfig())
     assert json.loads(json.dumps(flat)) == flat
 
 

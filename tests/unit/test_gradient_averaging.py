@@ -12,7 +12,8 @@ from torch import nn
 
 from system.config import RunConfig
 from system.data.replay import ReplayBuffer
-from system.distributed.learner_group import average_over_group, gpus_per_learner
+from system.distributed.learner_group import average_over_group
+from system.distributed.placement import gpus_per_learner
 from system.errors import WorkerLost
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData

@@ -37,6 +37,21 @@ def test_another_configuration_is_refused_by_its_first_key_and_both_values(tmp_p
     assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(CONFIGURATION)
 
 
+def test_a_run_goes_on_with_other_workers_unless_they_decide_its_bits(tmp_path: Path) -> None:
+    visit(tmp_path / "run")
+    more = replace(CONFIGURATION, learners=2, rollout_workers=6)
+    visit(tmp_path / "run", more)
+    assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(more)
+    with RunDirectory.claim(tmp_path / "run", more, restart=False) as run:
+        run.write_summary({"next_stage": "done"})
+    visit(tmp_path / "run")
+    assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(more), "those that finished it"
+    exact = replace(CONFIGURATION, deterministic=True)
+    visit(tmp_path / "exact", exact)
+    with pytest.raises(ConfigError, match=r"^learners: .* 0, now 1 "):
+        visit(tmp_path / "exact", replace(exact, learners=1))
+
+
 def test_restart_moves_the_old_run_aside_and_counts_up(tmp_path: Path) -> None:
     path = tmp_path / "run"
     for seed in range(3):

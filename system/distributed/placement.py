@@ -1,0 +1,143 @@
+"""What a run's actors take of a cluster, and where they go.
+
+Learners are placed all at once or not at all, in a placement group. Rollout workers are placed one by one,
+spread over the nodes, so that they may come and go. Within a trial of a sweep all live in the trial's own group.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    placement_group,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from system.config import RunConfig
+from system.errors import ClusterLost
+
+Bundle = dict[str, float]
+
+
+def learner_bundle(config: RunConfig, available_gpus: float) -> Bundle:
+    """Resources of one learner actor.
+
+    Args:
+        config: of the run.
+        available_gpus: of the cluster.
+    """
+    return {"CPU": config.placement.learners.cpus, "GPU": gpus_per_learner(config, available_gpus)}
+
+
+def rollout_bundle(config: RunConfig) -> Bundle:
+    """Resources of one rollout actor."""
+    placement = config.placement.rollout_workers
+    return {"CPU": placement.cpus, "GPU": placement.gpus}
+
+
+def gpus_per_learner(config: RunConfig, available: float) -> float:
+    """As configured; else one for every learner where there are as many, else an equal part of those there are.
+
+    Args:
+        config: number of learners, and whether they may use a GPU.
+        available: GPUs of the cluster.
+    """
+    if config.device == "cpu" or config.learners == 0:
+        return 0
+    if config.placement.learners.gpus is not None:
+        return config.placement.learners.gpus
+    share = available / config.learners
+    return 1 if share >= 1 else math.floor(share * 1000) / 1000
+
+
+def least_rollout_workers(config: RunConfig) -> int:
+    """Without so many the run does not begin."""
+    return min(config.rollout_workers, config.placement.rollout_workers.at_least or config.rollout_workers)
+
+
+def required(config: RunConfig, available_gpus: float, num_rollout_workers: int) -> Bundle:
+    """What all learners and some rollout workers take together.
+
+    Args:
+        config: of the run.
+        available_gpus: of the cluster.
+        num_rollout_workers: how many are counted.
+    """
+    learner, rollout = learner_bundle(config, available_gpus), rollout_bundle(config)
+    return {
+        name: config.learners * learner[name] + num_rollout_workers * rollout[name] for name in ("CPU", "GPU")
+    }
+
+
+def refuse_if_too_small(config: RunConfig) -> None:
+    """Says at once what a cluster will never have.
+
+    Raises:
+        ClusterLost: its nodes have less than the run needs to begin; names both.
+    """
+    there = ray.cluster_resources()
+    needed = required(config, there.get("GPU", 0.0), least_rollout_workers(config))
+    for name in ("CPU", "GPU"):
+        if there.get(name, 0.0) < needed[name]:
+            raise ClusterLost(
+                f"the cluster has {there.get(name, 0.0):g} {name}s, the run needs {needed[name]:g}: "
+                f"{config.learners} learners and {least_rollout_workers(config)} rollout workers"
+            )
+
+
+def rollout_options(config: RunConfig) -> dict[str, Any]:
+    """Options of a rollout actor."""
+    bundle = rollout_bundle(config)
+    options: dict[str, Any] = {"num_cpus": bundle["CPU"], "num_gpus": bundle["GPU"]}
+    return options if get_current_placement_group() else {**options, "scheduling_strategy": "SPREAD"}
+
+
+class ReservedPlaces:
+    """Room for several actors at once.
+
+    Args:
+        bundles: resources of each.
+        strategy: pack, spread, strict_pack or strict_spread.
+        wait_seconds: for others to make room.
+
+    Raises:
+        ClusterLost: there was no room in that time.
+    """
+
+    def __init__(self, bundles: Sequence[Bundle], strategy: str, wait_seconds: float) -> None:
+        self.bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
+        self._group: PlacementGroup | None = None
+        # A trial's group holds the places already, and a bundle of nothing cannot be asked for.
+        if get_current_placement_group() is None and all(self.bundles):
+            self._group = placement_group(self.bundles, strategy=strategy.upper())
+            if not self._group.wait(timeout_seconds=max(1, math.ceil(wait_seconds))):
+                self.close()
+                raise ClusterLost(
+                    f"no room for {len(self.bundles)} learners of {describe_bundle(self.bundles[0])} ({strategy}) "
+                    f"in {wait_seconds:g} s; free: {describe_bundle(ray.available_resources())}"
+                )
+
+    def options(self, index: int) -> dict[str, Any]:
+        """Options of the actor in one of the places."""
+        bundle = self.bundles[index]
+        options: dict[str, Any] = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0)}
+        if self._group is not None:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+                self._group, placement_group_bundle_index=index
+            )
+        return options
+
+    def close(self) -> None:
+        """Gives the places back; what runs in them ends."""
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+
+
+def describe_bundle(bundle: Bundle) -> str:
+    """`2 CPU, 1 GPU`; nothing of other resources."""
+    return ", ".join(f"{bundle.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
