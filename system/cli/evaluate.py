@@ -3,10 +3,14 @@
 import argparse
 from pathlib import Path
 
+from system.cli.options import add_tracking_options
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint, or a run directory")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, help="a folder, a run directory, or models:/NAME/VERSION"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -18,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", metavar="NAME,NAME", help="instead of the configured ones")
     parser.add_argument("--episodes", metavar="N", type=int, help="episodes of each policy")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the records as JSON")
+    add_tracking_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
 
 

@@ -14,10 +14,11 @@ from typing import Any
 from system.cli.options import resolve_run, resolve_tracking_uri
 from system.config import RunConfig
 from system.config_io import flatten, to_dict
-from system.errors import Interrupted
+from system.errors import ConfigError, Interrupted, SystemFailure
 from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.console import ConsoleTracker
-from system.tracking.sending import send_rest, send_to_mlflow
+from system.tracking.provenance import DESCRIPTION, source_tags
+from system.tracking.sending import send_rest, send_to_mlflow, tracked_run
 from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
@@ -40,6 +41,7 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
         start: a checkpoint whose learners' state replaces pretraining.
     """
     config, path = resolve_run(arguments, RunConfig)
+    _check_name(arguments.register, config)
     with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir:
         summary = run_dir.finished(until)
         uri = resolve_tracking_uri(arguments)
@@ -47,10 +49,33 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
             summary = _work(config, run_dir, arguments, until, start)
         elif config.tracking.mlflow:
             send_rest(path, send_to_mlflow(uri, config.tracking.experiment, ConsoleTracker().note))
+        version = _register(arguments, run_dir, uri)
     print(format_summary(summary))
+    if version is not None:
+        print(f"\nregistered: {version}")
     if config.tracking.mlflow and uri.startswith("sqlite:"):
         print(f"\nall of it, with curves and figures: mlflow ui --backend-store-uri {uri}")
     return 0
+
+
+def _check_name(name: str | None, config: RunConfig) -> None:
+    """What would make a registration fail after all the work is done."""
+    if name is not None and not config.tracking.mlflow:
+        raise ConfigError("--register: tracking.mlflow is false, so there is no registry")
+    if name is not None and (not name.strip() or set(name) & set("/:")):
+        raise ConfigError(f"--register: {name!r} cannot be a model's name; it may not hold / or :")
+
+
+def _register(arguments: argparse.Namespace, run_dir: RunDirectory, tracking_uri: str) -> str | None:
+    """The newest checkpoint as a version of a registered model, where that is asked for: its `models:/` URI."""
+    if arguments.register is None:
+        return None
+    from system.tracking.mlflow import register_checkpoint
+
+    run = tracked_run(run_dir.path, tracking_uri)
+    if run is None:
+        raise SystemFailure(f"--register: {run_dir.path} has no run in MLflow at {tracking_uri}")
+    return register_checkpoint(find_checkpoint(run_dir.path), arguments.register, run, tracking_uri)
 
 
 def _work(
@@ -117,6 +142,7 @@ def work(
         summary = summarize(run)
         run_dir.write_summary(summary)
         tracker.log_artifact(Artifact(run_dir.path / SUMMARY))
+        tracker.set_tags({DESCRIPTION: f"```\n{format_summary(summary)}\n```"})
     return summary
 
 
@@ -169,7 +195,7 @@ def _tokenizer_weights(content: CheckpointContent) -> Weights:
 def _begin(run: Experiment, origin: _Origin | None) -> None:
     """A new run: everything that describes it is tracked once, and there is a checkpoint from the first."""
     run.tracker.log_parameters(flatten(to_dict(run.config)))
-    run.tracker.set_tags({"dataset": run.config.dataset.id, "algorithm": run.config.algorithm})
+    run.tracker.set_tags({"dataset": run.config.dataset.id, "algorithm": run.config.algorithm, **source_tags()})
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
     for line in run.data.notes:
         run.tracker.note(line)

@@ -4,6 +4,7 @@ import argparse
 from contextlib import closing
 from typing import Any
 
+from system.cli.options import resolve_checkpoint
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.measurement import Measurer
 from system.evaluation.policies import CONDITIONED_ON_RETURN
@@ -19,7 +20,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
         arguments: of the verb `evaluate`.
     """
-    saved = open_agent(arguments.checkpoint, _overrides(arguments))
+    saved = open_agent(resolve_checkpoint(arguments), _overrides(arguments))
     path, config = saved.path, saved.config
     console = ConsoleTracker(quiet=arguments.quiet)
     records: list[dict[str, Any]] = []

@@ -49,6 +49,27 @@ def add_tracking_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_register_option(parser: argparse.ArgumentParser) -> None:
+    """`--register`, for verbs whose result is a checkpoint."""
+    parser.add_argument(
+        "--register", metavar="NAME", help="make the final checkpoint a version of this model in MLflow's registry"
+    )
+
+
+def resolve_checkpoint(arguments: argparse.Namespace) -> Path:
+    """The checkpoint, or run directory, that the arguments name; one from MLflow's registry is fetched first.
+
+    Raises:
+        CheckpointError: the registry has no such version.
+    """
+    named = cast(Path, arguments.checkpoint)
+    if not str(named).startswith("models:/"):
+        return named
+    from system.tracking.mlflow import fetch_checkpoint
+
+    return fetch_checkpoint(str(named), RUNS / "models", resolve_tracking_uri(arguments))
+
+
 def resolve_run(arguments: argparse.Namespace, schema: type[Config]) -> tuple[Config, Path]:
     """The checked configuration and the run directory that the arguments ask for.
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from system.cli.options import add_config_options, add_tracking_options, add_work_options
+from system.cli.options import add_config_options, add_register_option, add_tracking_options, add_work_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -10,6 +10,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_work_options(parser)
     add_tracking_options(parser)
+    add_register_option(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from system.evaluation.sweep_ranking import Ranked, pareto_front
 from system.evaluation.sweep_report import SweepResults, describe_sweep, format_terminal, write_sweep_report
 from system.tracking.composite import make_tracker
 from system.tracking.console import ConsoleTracker
+from system.tracking.provenance import DESCRIPTION, source_tags
 from system.tracking.sending import Send, send_rest, send_to_mlflow, tracked_run
 from system.tracking.trial_runs import TrialRuns
 from system.training.checkpoint import package_versions
@@ -114,7 +115,7 @@ def _run_trials(
     from system.distributed.tuning import Shell, run_bundles, run_long, run_reused
 
     config, folder = plan.config, run_dir.path.resolve()
-    watch.tracker.set_tags({"kind": f"{config.kind} sweep", "algorithm": plan.base.algorithm})
+    watch.tracker.set_tags({"kind": f"{config.kind} sweep", "algorithm": plan.base.algorithm, **source_tags()})
     shell = functools.partial(Shell, config, folder / TUNE, arguments.address, plan.base.online.env_steps)
     if config.kind == "planner":
         alone = {"CPU": 1.0} | ({"GPU": config.gpus_per_trial} if config.gpus_per_trial else {})
@@ -193,7 +194,7 @@ def _conclude(
 def _track_results(run_dir: RunDirectory, summary: Mapping[str, Any], tracker: Tracker) -> None:
     path = run_dir.path
     tracker.log_metrics({"best/score": summary["best"]["score"]}, step=0)
-    tracker.set_tags({"mlflow.note.content": summary["markdown"]})
+    tracker.set_tags({DESCRIPTION: summary["markdown"]})
     for file in (path / SUMMARY, path / BEST, *sorted((path / REPORT).iterdir())):
         tracker.log_artifact(Artifact(file, "report" if file.parent.name == REPORT else ""))
 

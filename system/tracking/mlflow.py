@@ -10,12 +10,14 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from system.errors import CheckpointError, SystemFailure
 from system.tracking.event_log import read_events
 from system.training.protocols import Artifact
 
@@ -27,6 +29,7 @@ LONGEST_WAIT_SECONDS = 30.0
 CLOSE_SECONDS = 60.0
 ATTEMPTS_AT_THE_END = 3
 SYSTEM_METRICS_SECONDS = 10
+CHECKPOINT_TAG = "o2o.checkpoint"
 
 
 class MLflowTracker:
@@ -246,6 +249,72 @@ def connect_client(tracking_uri: str) -> Any:
         client = MlflowClient(tracking_uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def register_checkpoint(checkpoint: Path, name: str, run_id: str, tracking_uri: str) -> str:
+    """Uploads a checkpoint and makes it a version of a registered model, unless it is one already.
+
+    Args:
+        checkpoint: its folder.
+        name: of the model; created if it is not there.
+        run_id: of the run that it is of.
+        tracking_uri: of server or store.
+
+    Returns:
+        `models:/NAME/VERSION`.
+
+    Raises:
+        SystemFailure: MLflow does not answer, or refuses the name.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect_client(tracking_uri)
+        folder = f"checkpoints/{checkpoint.name}"
+        for known in client.search_model_versions(f"run_id='{run_id}'"):
+            if known.name == name and known.tags.get(CHECKPOINT_TAG) == checkpoint.name:
+                return f"models:/{name}/{known.version}"
+        client.log_artifacts(run_id, str(checkpoint), folder)
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
+        made = client.create_model_version(name, source, run_id, tags={CHECKPOINT_TAG: checkpoint.name})
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SystemFailure(f"--register {name}: {first}; the same command tries again") from error
+    return f"models:/{name}/{made.version}"
+
+
+def fetch_checkpoint(uri: str, folder: Path, tracking_uri: str) -> Path:
+    """A registered checkpoint as a folder of files; what is there already is not fetched again.
+
+    Args:
+        uri: `models:/NAME/VERSION`.
+        folder: for all fetched ones.
+        tracking_uri: of server or store.
+
+    Raises:
+        CheckpointError: there is no such version, or it could not be fetched; what was fetched is checked like
+            any other checkpoint when it is opened.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    target = folder / f"{name}-{version}"
+    if target.exists():
+        return target
+    aside = folder / f".{target.name}.{os.getpid()}"
+    try:
+        found = connect_client(tracking_uri).get_model_version(name, version)
+        aside.mkdir(parents=True)
+        fetched = Path(download_artifacts(found.source, dst_path=str(aside), tracking_uri=tracking_uri))
+        os.replace(fetched, target)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{uri}: {first}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
 
 
 def start_system_metrics(run_id: str, tracking_uri: str) -> Any:

@@ -1,6 +1,7 @@
 """The reported evaluations of a stage: every policy, on the same episodes, at its own best target ratio."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import evaluation_record
@@ -27,15 +28,29 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
             continue
         run.tracker.progress(f"evaluate {stage}", number, len(pairs), "policies")
         measured = run.measurer(task).report(policy, choose_ratio(run, task, stage, policy))
-        records.append(evaluation_record(stage, measured, task))
+        record = evaluation_record(stage, measured, task)
+        records.append(record)
         game = f"{task.environment_id}/" if len(run.data.tasks) > 1 else ""
         run.tracker.log_metrics(
-            {f"evaluation/{stage}/{game}{policy}/return_mean": float(np.mean(measured.returns))},
+            {f"evaluation/{stage}/{game}{policy}/{name}": value for name, value in shown_figures(record).items()},
             step=run.progress.env_steps,
         )
         run.save()
     run.tracker.progress(f"evaluate {stage}", len(pairs), len(pairs), "policies")
     draw_pictures(run, stage)
+
+
+def shown_figures(record: Mapping[str, Any]) -> dict[str, float]:
+    """Those of an evaluation record that are followed as metrics."""
+    low, high = record["return_ci95"]
+    figures = {
+        "return_mean": record["return_mean"],
+        "return_low": low,
+        "return_high": high,
+        "score": record["normalized_mean"],
+        "decision_ms": record["decision_ms_p50"],
+    }
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def choose_ratio(run: Experiment, task: TaskSpec, stage: str, policy: str) -> float | None:
