@@ -58,7 +58,11 @@ def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("configure", "online"), [(tiny_config, LONG_ROUND), (tiny_game_config, {"episodes_per_round": 6})]
+    ("configure", "online"),
+    [
+        (tiny_config, LONG_ROUND),
+        pytest.param(tiny_game_config, {"episodes_per_round": 6}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_round_is_played_again_to_the_same_bytes(
     configure: Callable[..., RunConfig], online: dict[str, int], tmp_path: Path

@@ -39,7 +39,10 @@ SMALL_STEPS = {"jowa": {"learning_rate": 1e-5, "warmup_steps": 0, "world_share":
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize(("configure", "changes"), [(tiny_config, {}), (tiny_game_config, SMALL_STEPS)])
+@pytest.mark.parametrize(
+    ("configure", "changes"),
+    [(tiny_config, {}), pytest.param(tiny_game_config, SMALL_STEPS, marks=pytest.mark.slow)],
+)
 def test_two_learners_stay_equal_and_are_lost_and_replaced_together(
     configure: Callable[..., RunConfig], changes: dict[str, dict[str, float]], tmp_path: Path
 ) -> None:

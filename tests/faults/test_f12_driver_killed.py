@@ -51,6 +51,7 @@ def test_a_killed_driver_goes_on_exactly(point: str, tmp_path: Path, undisturbed
     killed_and_resumed(tmp_path, write_tiny_config(tmp_path), point, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["learner.step:8"])
 def test_a_killed_run_of_the_world_action_family_goes_on_exactly(point: str, tmp_path: Path) -> None:
     calm, killed = tmp_path / "calm", tmp_path / "killed"

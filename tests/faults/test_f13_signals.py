@@ -34,7 +34,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> No
     for name, stopped in (("whole", False), ("halves", True)):
         folder = tmp_path / name
         folder.mkdir()
-        config = write_tiny_config(folder, online={"env_steps": 200})
+        config = write_tiny_config(folder, online={"env_steps": 200, "evaluate_every_env_steps": 1000})
         if stopped:
             process = start_o2o(folder, "run", str(config), "--run-dir", "run", "--quiet")
             wait_until(lambda run=folder / "run": any((run / "checkpoints").glob("*-online")), process)

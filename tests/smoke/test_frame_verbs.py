@@ -42,6 +42,7 @@ def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:
     assert learner_digest(tmp_path / "run") == learner_digest(finished / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_actors_learn_the_same_bit_for_bit(finished: Path, tmp_path: Path) -> None:
     config = write_tiny_game_config(tmp_path, learners=1, rollout_workers=1)

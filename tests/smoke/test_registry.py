@@ -13,6 +13,7 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow leaves its own in the environment
     config = write_tiny_config(tmp_path, tracking={"mlflow": True}, online={"env_steps": 0})
     words = ["run", str(config), "--run-dir", "run", "--quiet", "--register", "toy"]
     said = []
@@ -25,7 +26,7 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     (version,) = client.search_model_versions("name='toy'")
     run = client.get_run(version.run_id)
-    assert run.data.tags["mlflow.source.name"].startswith("o2o ")
+    assert run.data.tags["mlflow.source.name"].startswith("o2o")
     assert "forward_mpc_q" in run.data.tags["mlflow.note.content"]
     low, mean, high = (
         run.data.metrics[f"evaluation/offline/rcbc_mean/return_{name}"] for name in ("low", "mean", "high")
