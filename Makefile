@@ -23,6 +23,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 ui: $(INSTALLED)
+	@echo "Open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 clean:

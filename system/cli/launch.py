@@ -55,6 +55,7 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
         print(f"\nregistered: {version}")
     if config.tracking.mlflow and uri.startswith("sqlite:"):
         print(f"\nall of it, with curves and figures: mlflow ui --backend-store-uri {uri}")
+        print('(in its pages choose "Model training", at the top left)')
     return 0
 
 

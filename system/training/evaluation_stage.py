@@ -32,7 +32,7 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
         records.append(record)
         game = f"{task.environment_id}/" if len(run.data.tasks) > 1 else ""
         run.tracker.log_metrics(
-            {f"evaluation/{stage}/{game}{policy}/{name}": value for name, value in shown_figures(record).items()},
+            {f"evaluation/{stage}/{name}/{game}{policy}": value for name, value in shown_figures(record).items()},
             step=run.progress.env_steps,
         )
         run.save()

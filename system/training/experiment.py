@@ -170,10 +170,10 @@ class Experiment:
     def enter_stage(self, stage: Stage) -> None:
         """Goes on to the next stage and makes sure that it is remembered."""
         self._clock_stage()
-        finished, self.progress.stage = self.progress.stage, stage
+        self.progress.stage = stage
         name = self.save()
         self.writer.flush()
-        self.tracker.set_tags({f"checkpoint.{finished}": str((self.run_dir.checkpoints / name).resolve())})
+        self.tracker.set_tags({"checkpoint": str((self.run_dir.checkpoints / name).resolve())})
 
     def save_if_due(self) -> None:
         """A chance to save: taken if the last one was long ago, and always in deterministic mode."""

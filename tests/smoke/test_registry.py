@@ -29,7 +29,7 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
     assert run.data.tags["mlflow.source.name"].startswith("o2o")
     assert "forward_mpc_q" in run.data.tags["mlflow.note.content"]
     low, mean, high = (
-        run.data.metrics[f"evaluation/offline/rcbc_mean/return_{name}"] for name in ("low", "mean", "high")
+        run.data.metrics[f"evaluation/offline/return_{name}/rcbc_mean"] for name in ("low", "mean", "high")
     )
     assert low <= mean <= high
 
