@@ -22,8 +22,9 @@ NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head without CPUs, on which the driver runs, and two nodes for workers."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs, on which the driver runs; its nodes find this package."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
     yield made
     made.shutdown()
