@@ -44,6 +44,8 @@ class RayMetrics:
         }
         updates = Gauge(UPDATE_STEPS, description=DESCRIPTIONS[UPDATE_STEPS], tag_keys=(*TAGS, "stage"))
         self._updates = updates.set_default_tags(tags)
+        self._values: dict[str, float] = {}
+        self._stage_steps: dict[str, int] = {}
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
         """In the metrics, whose steps say it."""
@@ -58,11 +60,13 @@ class RayMetrics:
         """Sets the gauges of what is among the metrics; the step of a stage's own is its counter."""
         groups = {name.partition("/")[0] for name in metrics}
         if "rollout" in groups:
-            self._gauges[ENV_STEPS].set(step)
-        for stage in groups.intersection(TRAINING_STAGES):
-            self._updates.set(step, tags={"stage": stage})
-        for name in MEASURED.keys() & metrics.keys():
-            self._gauges[MEASURED[name]].set(metrics[name])
+            self._values[ENV_STEPS] = step
+        self._stage_steps |= dict.fromkeys(groups.intersection(TRAINING_STAGES), step)
+        self._values |= {MEASURED[name]: metrics[name] for name in MEASURED.keys() & metrics.keys()}
+        for name, value in self._values.items():  # Ray forgets a gauge that is not set again
+            self._gauges[name].set(value)
+        for stage, steps in self._stage_steps.items():
+            self._updates.set(steps, tags={"stage": stage})
 
     def log_artifact(self, artifact: Artifact) -> None:
         """Not exported."""

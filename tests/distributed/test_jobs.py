@@ -163,7 +163,7 @@ def test_a_stopped_job_has_exported_its_metrics_checkpointed_and_goes_on(head: H
     samples = [line for line in head.page(head.metrics).splitlines() if line.startswith("ray_o2o_")]
     assert samples and all('run="long-0"' in line and 'environment="Hopper-v5"' in line for line in samples)
     assert head.ray("job", "stop", "long").returncode == 0
-    assert "STOPPED" in head.ray("job", "status", "long").stdout
+    assert "'long' was stopped" in head.ray("job", "status", "long").stdout
     assert "o2o: error: interrupted by signal 15" in head.ray("job", "logs", "long").stdout
     newest = checkpoint_names(run_dir / "checkpoints")[-1]
     assert is_complete(run_dir, newest), "killed before its checkpoint was finished"

@@ -61,6 +61,17 @@ def test_numbers_of_a_run_become_gauges_with_its_name() -> None:
     assert shown("o2o_update_steps") == {(*key, "offline"): 2000, (*key, "online"): 50}
 
 
+def test_what_does_not_change_is_set_again() -> None:
+    tracker = RayMetrics("hopper-0", "Hopper-v5")
+    tracker.log_metrics({"faults/restarts": 2.0}, step=0)
+    tracker.log_metrics({"offline/q_loss": 1.0}, step=2000)
+    for metric in FakeMetric.made.values():
+        metric.values.clear()
+    tracker.log_metrics({"online/q_loss": 1.0}, step=40)
+    assert set(shown("o2o_restarts").values()) == {2.0}
+    assert shown("o2o_update_steps")[("hopper-0", "Hopper-v5", "offline")] == 2000
+
+
 def test_other_metrics_change_nothing() -> None:
     tracker = RayMetrics("run", "Hopper-v5")
     tracker.log_metrics({"schedule/return_mean": 1.0, "open_loop/offline/states": 2.0, "best/score": 3.0}, step=9)
