@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+RAY_ATTEMPTS = 3
+
 for _name, _value in {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -31,6 +33,13 @@ def ray_session() -> Iterator[None]:
     """A Ray of this test session's own, on loopback, with four logical CPUs."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    for left in reversed(range(RAY_ATTEMPTS)):
+        try:
+            ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            break
+        except Exception:  # on a starved machine Ray's daemons give up on each other
+            ray.shutdown()
+            if not left:
+                raise
     yield
     ray.shutdown()
