@@ -227,11 +227,18 @@ class RolloutPlacementConfig:
 
 
 @dataclass(frozen=True)
+class EvaluatorPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each evaluation actor")
+    gpus: float = setting(0.0, low=0.0, high=64.0)
+
+
+@dataclass(frozen=True)
 class PlacementConfig:
-    """What actors take; `learners: {num: 2, gpus: 1}` is short for both keys, and so with `rollout_workers`."""
+    """What actors take; `learners: {num: 2, gpus: 1}` is short for both keys, and so with the others."""
 
     learners: LearnerPlacementConfig = field(default_factory=LearnerPlacementConfig)
     rollout_workers: RolloutPlacementConfig = field(default_factory=RolloutPlacementConfig)
+    evaluators: EvaluatorPlacementConfig = field(default_factory=EvaluatorPlacementConfig)
     wait_seconds: float = setting(300.0, low=0.0, doc="for room, before the run gives up, resumable")
 
 
@@ -242,6 +249,7 @@ class RunConfig:
     discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
     learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
     rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
+    evaluators: int = setting(0, low=0, doc="evaluation actors; 0 evaluates in the calling process")
     deterministic: bool = setting(False, doc="lock-step rounds: exact resume, local equals Ray")
     num_threads: int = setting(1, low=1, doc="torch threads of each process")
     device: Literal["auto", "cpu", "cuda"] = setting("auto")

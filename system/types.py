@@ -150,3 +150,24 @@ class TransitionBatch:
     rewards: Float32[np.ndarray, "B"]
     next_observations: Float32[np.ndarray, "B S"]
     terminated: Bool[np.ndarray, "B"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one policy did on some seeds.
+
+    Attributes:
+        policy: its name.
+        target_return_ratio: what it asked for; None if it asks for nothing.
+        seeds: of the episodes, those lost to environment errors left out.
+        returns: undiscounted, of each of these seeds.
+        lengths: in env steps.
+        decision_seconds: of decisions for a single environment.
+    """
+
+    policy: str
+    target_return_ratio: float | None
+    seeds: list[int]
+    returns: list[float]
+    lengths: list[int]
+    decision_seconds: list[float]

@@ -1,8 +1,8 @@
-"""`learners` and `rollout_workers` as a number, or as a mapping that says what each of them takes as well."""
+"""Numbers of workers as a number, or as a mapping that says what each of them takes as well."""
 
 from typing import Any
 
-KEYS = ("learners", "rollout_workers")
+KEYS = ("learners", "rollout_workers", "evaluators")
 
 
 def expand_workers(tree: dict[str, Any]) -> dict[str, Any]:

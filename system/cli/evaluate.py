@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", metavar="NAME,NAME", help="instead of the configured ones")
     parser.add_argument("--episodes", metavar="N", type=int, help="episodes of each policy")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the records as JSON")
+    parser.add_argument("--address", help="a Ray cluster to use, with --set evaluators=N")
     add_tracking_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
 

@@ -270,4 +270,4 @@ def _with_cluster_metrics(
 
 
 def _uses_ray(config: RunConfig) -> bool:
-    return config.learners > 0 or config.rollout_workers > 0
+    return config.learners > 0 or config.rollout_workers > 0 or config.evaluators > 0

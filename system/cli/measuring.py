@@ -1,17 +1,19 @@
 """How `evaluate` loads a checkpoint, measures its policies and shows them."""
 
 import argparse
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 from system.cli.options import resolve_checkpoint
 from system.evaluation.game_scores import format_games, summarize_games
-from system.evaluation.measurement import Measurer
 from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.tracking.console import ConsoleTracker
+from system.training.evaluator import Evaluator
 from system.training.files import write_json
-from system.training.saved_agent import open_agent
+from system.training.protocols import EvaluationRequest, EvaluationResult
+from system.training.saved_agent import SavedAgent, open_agent
 
 
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
@@ -23,14 +25,15 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     saved = open_agent(resolve_checkpoint(arguments), _overrides(arguments))
     path, config = saved.path, saved.config
     console = ConsoleTracker(quiet=arguments.quiet)
-    records: list[dict[str, Any]] = []
-    pairs = [(task, policy) for task in saved.tasks for policy in config.evaluation.policies]
-    for number, (task, policy) in enumerate(pairs):
-        console.progress("evaluate", number, len(pairs), "policies")
-        with closing(Measurer(saved.agent, task, config, _never)) as measurer:
-            records.append(evaluation_record("offline", measurer.report(policy, _ratio(measurer, policy)), task))
-    console.progress("evaluate", len(pairs), len(pairs), "policies")
+    tasks = {task.environment_id: task for task in saved.tasks}
+    requests = _requests(saved)
+    found: dict[int, dict[str, Any]] = {}
+    console.progress("evaluate", 0, len(requests), "policies")
+    for index, result in _measure(saved, requests, arguments.address):
+        found[index] = evaluation_record("offline", result.measured, tasks[requests[index].environment])
+        console.progress("evaluate", len(found), len(requests), "policies")
     console.close()
+    records = [found[index] for index in range(len(requests))]
     print(f"{path}: {config.evaluation.episodes} episodes each\n")
     print(format_table(records))
     games, comparisons = summarize_games(records), compare(records)
@@ -52,12 +55,29 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
     return overrides
 
 
-def _ratio(measurer: Measurer, policy: str) -> float | None:
-    ratios = measurer.config.evaluation.target_return_ratios
-    if policy not in CONDITIONED_ON_RETURN:
-        return None
-    return ratios[0] if len(ratios) == 1 else measurer.choose_ratio(policy)[0]
+def _requests(saved: SavedAgent) -> list[EvaluationRequest]:
+    """Every policy on every task; where there is only one ratio to ask for, nothing is chosen."""
+    evaluation = saved.config.evaluation
+    only = evaluation.target_return_ratios[0] if len(evaluation.target_return_ratios) == 1 else None
+    return [
+        EvaluationRequest(task.environment_id, policy, "report", only if policy in CONDITIONED_ON_RETURN else None)
+        for task in saved.tasks
+        for policy in evaluation.policies
+    ]
 
 
-def _never() -> None:
-    """Nothing stops an evaluation from outside but the signal's own effect."""
+def _measure(
+    saved: SavedAgent, requests: Sequence[EvaluationRequest], address: str | None
+) -> Iterator[tuple[int, EvaluationResult]]:
+    """Answers by this process or by the configured evaluators, in the order in which they are finished."""
+    if saved.config.evaluators == 0:
+        with closing(Evaluator(saved.agent, saved.tasks, saved.config)) as evaluator:
+            for index, request in enumerate(requests):
+                yield index, evaluator.measure(request)
+        return
+    from system.distributed.environment import prepare_environment
+
+    prepare_environment(address)
+    from system.distributed.evaluator_group import measure_over_ray
+
+    yield from measure_over_ray(saved.agent.state_dict(), saved.tasks, saved.config, requests, address)

@@ -118,7 +118,8 @@ class BehaviourAgent:
             raise CheckpointError(f"{path}: not a saved behaviour agent ({error})") from None
         current = self._tensors()
         differing = sorted(
-            name for name in tensors.keys() | current.keys()
+            name
+            for name in tensors.keys() | current.keys()
             if name not in tensors or name not in current or tensors[name].shape != current[name].shape
         )
         if differing:

@@ -39,6 +39,12 @@ def rollout_bundle(config: RunConfig) -> Bundle:
     return {"CPU": placement.cpus, "GPU": placement.gpus}
 
 
+def evaluator_bundle(config: RunConfig) -> Bundle:
+    """Resources of one evaluation actor."""
+    placement = config.placement.evaluators
+    return {"CPU": placement.cpus, "GPU": placement.gpus}
+
+
 def gpus_per_learner(config: RunConfig, available: float) -> float:
     """As configured; else one for every learner where there are as many, else an equal part of those there are.
 
@@ -59,17 +65,21 @@ def least_rollout_workers(config: RunConfig) -> int:
     return min(config.rollout_workers, config.placement.rollout_workers.at_least or config.rollout_workers)
 
 
-def required(config: RunConfig, available_gpus: float, num_rollout_workers: int) -> Bundle:
-    """What all learners and some rollout workers take together.
+def required(config: RunConfig, available_gpus: float, *, to_begin: bool) -> Bundle:
+    """What all actors take together.
 
     Args:
         config: of the run.
         available_gpus: of the cluster.
-        num_rollout_workers: how many are counted.
+        to_begin: only those without which the run does not: all learners, some rollout workers, one evaluator.
     """
+    rollout_workers = least_rollout_workers(config) if to_begin else config.rollout_workers
+    evaluators = min(1, config.evaluators) if to_begin else config.evaluators
     learner, rollout = learner_bundle(config, available_gpus), rollout_bundle(config)
+    evaluator = evaluator_bundle(config)
     return {
-        name: config.learners * learner[name] + num_rollout_workers * rollout[name] for name in ("CPU", "GPU")
+        name: config.learners * learner[name] + rollout_workers * rollout[name] + evaluators * evaluator[name]
+        for name in ("CPU", "GPU")
     }
 
 
@@ -80,18 +90,22 @@ def refuse_if_too_small(config: RunConfig) -> None:
         ClusterLost: its nodes have less than the run needs to begin; names both.
     """
     there = ray.cluster_resources()
-    needed = required(config, there.get("GPU", 0.0), least_rollout_workers(config))
+    needed = required(config, there.get("GPU", 0.0), to_begin=True)
+    evaluators = f", {min(1, config.evaluators)} evaluator" if config.evaluators else ""
     for name in ("CPU", "GPU"):
         if there.get(name, 0.0) < needed[name]:
             raise ClusterLost(
                 f"the cluster has {there.get(name, 0.0):g} {name}s, the run needs {needed[name]:g}: "
-                f"{config.learners} learners and {least_rollout_workers(config)} rollout workers"
+                f"{config.learners} learners, {least_rollout_workers(config)} rollout workers{evaluators}"
             )
 
 
-def rollout_options(config: RunConfig) -> dict[str, Any]:
-    """Options of a rollout actor."""
-    bundle = rollout_bundle(config)
+def spread_options(bundle: Bundle) -> dict[str, Any]:
+    """Options of an actor that is placed by itself, away from others where there are several nodes.
+
+    Args:
+        bundle: its resources.
+    """
     options: dict[str, Any] = {"num_cpus": bundle["CPU"], "num_gpus": bundle["GPU"]}
     return options if get_current_placement_group() else {**options, "scheduling_strategy": "SPREAD"}
 

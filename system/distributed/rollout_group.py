@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.metrics import DecisionLatency
-from system.distributed.placement import describe_bundle, least_rollout_workers, rollout_bundle, rollout_options
+from system.distributed.placement import describe_bundle, least_rollout_workers, rollout_bundle, spread_options
 from system.errors import ClusterLost, WorkerLost
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
@@ -205,8 +205,10 @@ class RolloutGroup:
 
     def _start(self, index: int, epoch: int) -> _Member:
         tasks, config, replay, run = self._arguments
-        actor = ray.remote(RolloutActor).options(**rollout_options(config)).remote(
-            index, epoch, tasks[index % len(tasks)], config, replay, run
+        actor = (
+            ray.remote(RolloutActor)
+            .options(**spread_options(rollout_bundle(config)))
+            .remote(index, epoch, tasks[index % len(tasks)], config, replay, run)
         )
         return _Member(actor, actor.process_id.remote(), epoch)
 

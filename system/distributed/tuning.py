@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from system.config import RunConfig, SweepConfig
 from system.distributed.cluster import cluster_session
-from system.distributed.placement import Bundle, learner_bundle, rollout_bundle
+from system.distributed.placement import Bundle, evaluator_bundle, learner_bundle, rollout_bundle
 from system.errors import RequestError, SystemFailure
 from system.evaluation.sweep_ranking import Outcome
 from system.training.sweep_agenda import Agenda
@@ -123,10 +123,11 @@ def run_bundles(config: RunConfig, gpus_per_trial: float, available_gpus: float)
         gpus_per_trial: of a run that learns in its driver.
         available_gpus: of the cluster, for runs with learner actors.
     """
-    learns_alone = config.learners == 0
-    driver = {"CPU": 1.0, "GPU": gpus_per_trial} if learns_alone or config.rollout_workers == 0 else {}
+    works_alone = config.learners == 0 or config.rollout_workers == 0
+    driver = {"CPU": 1.0, "GPU": gpus_per_trial} if works_alone else {}
     learners = [learner_bundle(config, available_gpus)] * config.learners
-    bundles = [driver, *learners, *[rollout_bundle(config)] * config.rollout_workers]
+    rollout_workers = [rollout_bundle(config)] * config.rollout_workers
+    bundles = [driver, *learners, *rollout_workers, *[evaluator_bundle(config)] * config.evaluators]
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
 
 

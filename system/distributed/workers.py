@@ -6,18 +6,20 @@ from pathlib import Path
 
 from system.config import RunConfig
 from system.distributed.cluster import cluster_session
+from system.distributed.evaluator_group import EvaluatorGroup
 from system.distributed.learner_group import LearnerGroup
-from system.distributed.placement import least_rollout_workers, refuse_if_too_small, required
+from system.distributed.placement import refuse_if_too_small, required
 from system.distributed.replay_service import start_replay_service
 from system.distributed.rollout_group import MeasuredRolloutWorker, RolloutGroup
 from system.distributed.storage import check_shared_storage
+from system.training.evaluator import LocalEvaluators
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts
 
 
 class RayWorkers:
-    """Replay service, learner group and rollout group; what is configured with 0 works in this process.
+    """Replay service, learners, rollout workers and evaluators; what is configured with 0 works in this process.
 
     Args:
         data, config: what is trained on what; the training split is written to `run_dir/offline`, for the
@@ -41,14 +43,15 @@ class RayWorkers:
         address: str | None = None,
     ) -> None:
         self._arguments = (data.task, config, data.foundation)
-        self._rollout_workers_lost = 0
+        self._told: dict[str, int] = {}
         folder = run_dir.resolve()
         if not (folder / "offline").exists():
             data.training.save(folder / "offline")
         self.rollouts: RolloutGroup | LocalRollouts
+        self.evaluators: EvaluatorGroup | LocalEvaluators
         with ExitStack() as stack:
-            everyone = required(config, 0.0, config.rollout_workers)["CPU"]
-            least = required(config, 0.0, least_rollout_workers(config))["CPU"]
+            everyone = required(config, 0.0, to_begin=False)["CPU"]
+            least = required(config, 0.0, to_begin=True)["CPU"]
             stack.enter_context(cluster_session(address, num_cpus=everyone, least_cpus=least))
             refuse_if_too_small(config)
             check_shared_storage(folder)
@@ -65,6 +68,9 @@ class RayWorkers:
                 self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
             self.learners = self._make_learners()
             stack.callback(self._close_learners)
+            evaluators = EvaluatorGroup if config.evaluators else LocalEvaluators
+            self.evaluators = evaluators(data.tasks, config)
+            stack.callback(self.evaluators.close)
             if isinstance(self.rollouts, RolloutGroup):
                 self.rollouts.wait_until_started()
             self._generation = self.replay.identity()[1]
@@ -77,9 +83,10 @@ class RayWorkers:
         if generation > self._generation:
             losses["replay_lost"] = generation - self._generation
             self._generation = generation
-        if isinstance(self.rollouts, RolloutGroup) and self.rollouts.num_lost > self._rollout_workers_lost:
-            losses["rollout_worker_lost"] = self.rollouts.num_lost - self._rollout_workers_lost
-            self._rollout_workers_lost = self.rollouts.num_lost
+        for name, group in (("rollout_worker_lost", self.rollouts), ("evaluator_lost", self.evaluators)):
+            if isinstance(group, RolloutGroup | EvaluatorGroup) and group.num_lost > self._told.get(name, 0):
+                losses[name] = group.num_lost - self._told.get(name, 0)
+                self._told[name] = group.num_lost
         return losses
 
     def processes(self) -> dict[str, int]:
@@ -89,6 +96,8 @@ class RayWorkers:
             found |= {f"learner-{rank}": process for rank, process in enumerate(self.learners.process_ids)}
         if isinstance(self.rollouts, RolloutGroup):
             found |= {f"rollout_worker-{index}": process for index, process in self.rollouts.process_ids().items()}
+        if isinstance(self.evaluators, EvaluatorGroup):
+            found |= {f"evaluator-{index}": process for index, process in self.evaluators.process_ids().items()}
         return found
 
     def restart_learners(self) -> None:

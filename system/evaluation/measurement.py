@@ -16,7 +16,7 @@ from system.evaluation.history import History
 from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent, make_policy
 from system.evaluation.rollouts import play_episodes
 from system.seeding import derive_seed, torch_generator
-from system.types import TaskSpec
+from system.types import Measurement, TaskSpec
 
 REPORT_SEEDS = 10_000
 SELECTION_SEEDS = 20_000
@@ -25,27 +25,6 @@ LATENCY_SEED = 40_000
 
 LATENCY_DECISIONS = 40
 LATENCY_WARMUP = 5
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one policy did on some seeds.
-
-    Attributes:
-        policy: its name.
-        target_return_ratio: what it asked for; None if it asks for nothing.
-        seeds: of the episodes, those lost to environment errors left out.
-        returns: undiscounted, of each of these seeds.
-        lengths: in env steps.
-        decision_seconds: of decisions for a single environment.
-    """
-
-    policy: str
-    target_return_ratio: float | None
-    seeds: list[int]
-    returns: list[float]
-    lengths: list[int]
-    decision_seconds: list[float]
 
 
 class Measurer:

@@ -7,14 +7,14 @@ import numpy as np
 
 from system.errors import SystemFailure
 from system.evaluation.comparison import CHOSEN_HERE, PLANNERS, STAGES, pair_planners
-from system.evaluation.measurement import Measurement, decision_quantiles
+from system.evaluation.measurement import decision_quantiles
 from system.evaluation.statistics import (
     bootstrap_interval,
     interquartile_mean,
     match_episodes,
     paired_difference,
 )
-from system.types import TaskSpec
+from system.types import Measurement, TaskSpec
 
 Record = Mapping[str, Any]
 

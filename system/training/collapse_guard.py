@@ -7,10 +7,10 @@ weights of the best scheduled evaluation so far.
 
 import numpy as np
 
-from system.evaluation.measurement import SCHEDULE_SEEDS
 from system.evaluation.statistics import bootstrap_interval
 from system.training.experiment import Experiment
 from system.training.exploration import choose_exploration
+from system.training.protocols import EvaluationRequest
 
 
 class CollapseGuard:
@@ -49,14 +49,14 @@ class CollapseGuard:
     def _measure(self) -> dict[str, float]:
         run = self.run
         exploration = choose_exploration(run.config, run.progress.ratio_curves)
-        episodes = run.config.evaluation.schedule_episodes
-        played = run.measurer().measure(
-            exploration.policy, exploration.target_return_ratio, SCHEDULE_SEEDS, episodes
-        )
-        low, high = bootstrap_interval(np.asarray(played.returns))
+        task, ratio = run.data.task, exploration.target_return_ratio
+        request = EvaluationRequest(task.environment_id, exploration.policy, "schedule", ratio)
+        ((_, result),) = run.measure([request])
+        returns = np.asarray(result.measured.returns)
+        low, high = bootstrap_interval(returns)
         return {
             "env_steps": float(run.progress.env_steps),
-            "mean": float(np.mean(played.returns)),
+            "mean": float(returns.mean()),
             "low": low,
             "high": high,
         }

@@ -1,13 +1,13 @@
 """The reported evaluations of a stage: every policy, on the same episodes, at its own best target ratio."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import evaluation_record
 from system.training.experiment import Experiment
 from system.training.pictures import draw_pictures
-from system.types import TaskSpec
+from system.training.protocols import EvaluationRequest
 
 
 def evaluate_policies(run: Experiment, stage: str) -> None:
@@ -20,23 +20,30 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
     Raises:
         Interrupted: a signal came; a checkpoint was written first.
     """
-    pairs = [(task, policy) for task in run.data.tasks for policy in run.config.evaluation.policies]
+    tasks = {task.environment_id: task for task in run.data.tasks}
+    places = {pair: place for place, pair in enumerate(itertools.product(tasks, run.config.evaluation.policies))}
     records = run.progress.evaluations
-    done = {(record["environment"], record["policy"]) for record in records if record["stage"] == stage}
-    for number, (task, policy) in enumerate(pairs):
-        if (task.environment_id, policy) in done:
-            continue
-        run.tracker.progress(f"evaluate {stage}", number, len(pairs), "policies")
-        measured = run.measurer(task).report(policy, choose_ratio(run, task, stage, policy))
-        record = evaluation_record(stage, measured, task)
+    done = {_pair(record) for record in records if record["stage"] == stage}
+    left = [EvaluationRequest(*pair, "report") for pair in places if pair not in done]
+    run.tracker.progress(f"evaluate {stage}", len(places) - len(left), len(places), "policies")
+    for number, (index, result) in enumerate(run.measure(left), start=len(places) - len(left) + 1):
+        request = left[index]
+        if result.ratio_curve:
+            curve = {str(ratio): mean for ratio, mean in result.ratio_curve.items()}
+            run.progress.ratio_curves[f"{stage}/{request.policy}"] = curve
+        record = evaluation_record(stage, result.measured, tasks[request.environment])
         records.append(record)
-        game = f"{task.environment_id}/" if len(run.data.tasks) > 1 else ""
+        records.sort(key=lambda each: places[_pair(each)] if each["stage"] == stage else -1)
+        game = f"{request.environment}/" if len(tasks) > 1 else ""
         run.tracker.log_metrics(
-            {f"evaluation/{stage}/{name}/{game}{policy}": value for name, value in shown_figures(record).items()},
+            {
+                f"evaluation/{stage}/{name}/{game}{request.policy}": value
+                for name, value in shown_figures(record).items()
+            },
             step=run.progress.env_steps,
         )
         run.save()
-    run.tracker.progress(f"evaluate {stage}", len(pairs), len(pairs), "policies")
+        run.tracker.progress(f"evaluate {stage}", number, len(places), "policies")
     draw_pictures(run, stage)
 
 
@@ -53,10 +60,5 @@ def shown_figures(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if value is not None}
 
 
-def choose_ratio(run: Experiment, task: TaskSpec, stage: str, policy: str) -> float | None:
-    """The target-return ratio that does best on the selection episodes; None for what asks for nothing."""
-    if policy not in CONDITIONED_ON_RETURN:
-        return None
-    best, curve = run.measurer(task).choose_ratio(policy)
-    run.progress.ratio_curves[f"{stage}/{policy}"] = {str(ratio): mean for ratio, mean in curve.items()}
-    return best
+def _pair(record: Mapping[str, Any]) -> tuple[str, str]:
+    return record["environment"], record["policy"]

@@ -1,6 +1,7 @@
 """A run at work: its workers, its counters, and what keeps them from being lost."""
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import torch
 from system.config import RunConfig
 from system.config_io import to_dict
 from system.errors import CheckpointError, Interrupted, SystemFailure, WorkerLost
-from system.evaluation.measurement import Measurer
 from system.training.checkpoint import CheckpointContent, load_checkpoint
 from system.training.checkpoint_writer import CheckpointWriter
 from system.training.families import Agent, build_agent
@@ -19,9 +19,16 @@ from system.training.learner_worker import load_agent
 from system.training.metric_window import MetricWindow
 from system.training.preparation import PreparedData
 from system.training.progress import Faults, Progress, Stage
-from system.training.protocols import RolloutResult, Rollouts, Tracker, UpdateRequest, Workers
+from system.training.protocols import (
+    EvaluationRequest,
+    EvaluationResult,
+    RolloutResult,
+    Rollouts,
+    Tracker,
+    UpdateRequest,
+    Workers,
+)
 from system.training.run_directory import RunDirectory
-from system.types import TaskSpec
 
 # Of a learner's state, the weights that pretraining can begin with: the tokenizer is the data's.
 LEARNT_BY_UPDATES = ("agent.model.", "agent.target_head.")
@@ -60,9 +67,7 @@ class Experiment:
         self.writer = CheckpointWriter(run_dir.checkpoints, synchronous=config.deterministic)
         self.window = MetricWindow(config.tracking.every_update_steps)
         self._agent: Agent | None = None
-        self._measurers: dict[str, Measurer] = {}
-        self._agent_version = -1
-        self._broadcast_version = -1
+        self._agent_version = self._measured_version = self._broadcast_version = -1
         self._processes: dict[str, int] = {}
         self._restarts_told = -1
         self._last_save = self._stage_clock = time.monotonic()
@@ -136,16 +141,20 @@ class Experiment:
         stats = self.workers.replay.stats()
         self.progress.env_steps, self.progress.episodes = stats.online_transitions, stats.online_episodes
 
-    def measurer(self, task: TaskSpec | None = None) -> Measurer:
-        """Plays the newest weights' policies; a signal stops it between two decisions.
+    def measure(self, requests: Sequence[EvaluationRequest]) -> Iterator[tuple[int, EvaluationResult]]:
+        """Plays the newest weights' policies; a signal stops it in the midst of episodes.
 
         Args:
-            task: one of the run's; None is the first.
+            requests: what to measure.
+
+        Yields:
+            Index of a request, and what came of it, in the order in which they are finished.
         """
-        task, agent = task or self.data.task, self.agent()
-        if task.environment_id not in self._measurers:
-            self._measurers[task.environment_id] = Measurer(agent, task, self.config, self.stop_if_asked)
-        return self._measurers[task.environment_id]
+        evaluators, version = self.workers.evaluators, self.progress.weights_version
+        if self._measured_version != version:
+            evaluators.set_weights(self.workers.learners.weights(), version)
+            self._measured_version = version
+        yield from evaluators.measure(requests, self.stop_if_asked)
 
     def agent(self) -> Agent:
         """The newest weights, in evaluation mode."""
@@ -271,10 +280,8 @@ class Experiment:
         self.tracker.note(f"pretraining begins with the weights of {path}")
 
     def close(self) -> None:
-        """Waits for the last checkpoint and frees the environments; the workers are their owner's."""
+        """Waits for the last checkpoint; the workers are their owner's."""
         self.writer.close()
-        for measurer in self._measurers.values():
-            measurer.close()
 
     def _content(self) -> CheckpointContent:
         documents: dict[str, Any] = {
@@ -293,7 +300,7 @@ class Experiment:
         self.progress = Progress.from_dict(content.documents["progress"])
         if not self.config.deterministic and self.progress.stage == "online":
             self.take_replay_counters()
-        self._broadcast_version = self._agent_version = -1
+        self._agent_version = self._measured_version = self._broadcast_version = -1
 
     def _count_losses(self) -> None:
         losses = self.workers.take_losses()

@@ -6,13 +6,14 @@ from pathlib import Path
 from system.config import RunConfig
 from system.data.episode_log import EpisodeLog
 from system.data.replay import ReplayBuffer
+from system.training.evaluator import LocalEvaluators
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts, RolloutWorker
 
 
 class LocalWorkers:
-    """Replay, learner and rollout worker in one process.
+    """Replay, learner, rollout worker and evaluator in one process.
 
     Args:
         data, config: what is trained on what.
@@ -32,6 +33,7 @@ class LocalWorkers:
         self.learners = self._make_learner()
         self._worker = RolloutWorker(0, epoch, data.task, config, self.replay)
         self.rollouts = LocalRollouts(self._worker, config.online.episodes_per_round)
+        self.evaluators = LocalEvaluators(data.tasks, config)
 
     def take_losses(self) -> dict[str, int]:
         """Nothing can be lost without losing everything."""
@@ -48,4 +50,5 @@ class LocalWorkers:
     def close(self) -> None:
         """Frees the environments and the log."""
         self._worker.close()
+        self.evaluators.close()
         self.log.close()

@@ -124,4 +124,3 @@ class OnlineStage:
             env_steps=progress.env_steps,
             update_steps=progress.online_update_steps,
         )
-

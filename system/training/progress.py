@@ -16,6 +16,7 @@ class Faults:
     rollout_worker_lost: int = 0
     replay_lost: int = 0
     learner_lost: int = 0
+    evaluator_lost: int = 0
     driver_resumed: int = 0
     checkpoint_corrupt: int = 0
     episode_dropped: int = 0
@@ -24,7 +25,8 @@ class Faults:
     @property
     def restarts(self) -> int:
         """Processes that were replaced, the driver's included."""
-        return self.rollout_worker_lost + self.replay_lost + self.learner_lost + self.driver_resumed
+        workers = self.rollout_worker_lost + self.replay_lost + self.learner_lost + self.evaluator_lost
+        return workers + self.driver_resumed
 
 
 @dataclass

@@ -3,17 +3,17 @@
 Every protocol has an in-process implementation and one over Ray actors; the loops cannot tell which.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from system.data.sampling import ReplayStats, SampleRequest
-from system.types import Episode, SegmentBatch, TransitionBatch
+from system.types import Episode, Measurement, SegmentBatch, TransitionBatch
 
 Weights = Mapping[str, torch.Tensor]
 Metrics = dict[str, float]
@@ -159,6 +159,59 @@ class Rollouts(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """A policy to be measured.
+
+    Attributes:
+        environment: id of the task that it plays.
+        policy: a name of `system.evaluation.policies.POLICIES`.
+        purpose: `report` plays the reported episodes and times decisions; `schedule` plays those of the
+            online stage's scheduled evaluations.
+        target_return_ratio: asked of it; with None a report chooses the one that does best on episodes of its own.
+    """
+
+    environment: str
+    policy: str
+    purpose: Literal["report", "schedule"]
+    target_return_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What came of a request.
+
+    Attributes:
+        measured: the episodes.
+        ratio_curve: target-return ratio → mean return where one was chosen; else empty.
+    """
+
+    measured: Measurement
+    ratio_curve: Mapping[float, float]
+
+
+class Evaluators(Protocol):
+    """One or more that play policies of the weights given last."""
+
+    def set_weights(self, weights: Weights, version: int) -> None:
+        """Makes the weights those of the next measurements."""
+        ...
+
+    def measure(
+        self, requests: Sequence[EvaluationRequest], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, EvaluationResult]]:
+        """Answers requests, in whatever order they are finished.
+
+        Args:
+            requests: what to measure; an answer depends on its request and the weights alone.
+            pause: called again and again meanwhile; may raise to stop.
+
+        Yields:
+            Index of a request, and what came of it.
+        """
+        ...
+
+
 class Workers(Protocol):
     """Everything that works for a run: in this process, or as Ray actors."""
 
@@ -174,6 +227,11 @@ class Workers(Protocol):
 
     @property
     def rollouts(self) -> Rollouts:
+        """One or more."""
+        ...
+
+    @property
+    def evaluators(self) -> Evaluators:
         """One or more."""
         ...
 

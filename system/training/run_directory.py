@@ -18,7 +18,7 @@ from system.training.files import write_durably, write_json
 from system.training.progress import STAGES, Stage
 
 CONFIG, SUMMARY, PROCESSES, LOCK = "config.yaml", "summary.json", "processes.json", "lock"
-WORKERS = ("learners", "rollout_workers", "placement")
+WORKERS = ("learners", "rollout_workers", "evaluators", "placement")
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set in the environment of a command that `ray job submit` has started."""
 

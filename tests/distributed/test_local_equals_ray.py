@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from system.data.episode_log import EpisodeLog
-from system.training.protocols import Exploration, UpdateRequest, Weights, Workers
+from system.training.protocols import EvaluationRequest, Exploration, UpdateRequest, Weights, Workers
+from tests.support.tiny_runs import ENVIRONMENT
 from tests.support.tiny_workers import collect_rounds, local_workers, ray_workers, tiny_config
+
+SCHEDULED = EvaluationRequest(ENVIRONMENT, "forward_mpc_q", "schedule", 0.8)
 
 
 def work(workers: Workers) -> tuple[list[Weights], list[object], list[int]]:
@@ -22,6 +25,9 @@ def work(workers: Workers) -> tuple[list[Weights], list[object], list[int]]:
         visible = workers.replay.stats().online_episodes
         seen.append(workers.learners.update(UpdateRequest("online", 3 * number, 3, 0.5, visible)))
         states.append(workers.learners.state())
+    workers.evaluators.set_weights(workers.learners.weights(), 1)
+    ((_, evaluated),) = workers.evaluators.measure([SCHEDULED], lambda: None)
+    seen.append((evaluated.measured.seeds, evaluated.measured.returns, evaluated.ratio_curve))
     seen.append(workers.rollouts.position())
     workers.rollouts.seek({"0": 2})
     workers.rollouts.set_weights(workers.learners.weights(), 7)
@@ -41,12 +47,13 @@ def assert_equal_states(ours: Weights, theirs: Weights) -> None:
 def test_ray_and_one_process_agree_bit_for_bit(tmp_path: Path) -> None:
     outcomes, episodes = [], []
     for name, make, actors in (("local", local_workers, 0), ("ray", ray_workers, 1)):
-        config = tiny_config(tmp_path, learners=actors, rollout_workers=actors)
+        config = tiny_config(tmp_path, learners=actors, rollout_workers=actors, evaluators=actors)
         workers = make(config, tmp_path, tmp_path / name)
         try:
             outcomes.append(work(workers))
             assert workers.take_losses() == {}
-            roles = {"driver"} if name == "local" else {"driver", "replay", "learner-0", "rollout_worker-0"}
+            others = {"replay", "learner-0", "rollout_worker-0", "evaluator-0"} if actors else set()
+            roles = {"driver"} | others
             assert workers.processes().keys() == roles
             assert len(set(workers.processes().values())) == len(roles)
         finally:

@@ -42,11 +42,12 @@ def test_what_a_run_needs() -> None:
         RunConfig(),
         learners={"num": 2, "cpus": 3},
         rollout_workers={"num": 5, "cpus": 0.5, "gpus": 0.25, "at_least": 2},
+        evaluators={"num": 3, "cpus": 0.25},
     )
-    assert (config.learners, config.rollout_workers) == (2, 5)
+    assert (config.learners, config.rollout_workers, config.evaluators) == (2, 5, 3)
     assert least_rollout_workers(config) == 2
-    assert required(config, 1.0, 5) == {"CPU": 8.5, "GPU": 2.25}
-    assert required(config, 0.0, 2) == {"CPU": 7.0, "GPU": 0.5}
+    assert required(config, 1.0, to_begin=False) == {"CPU": 9.25, "GPU": 2.25}
+    assert required(config, 0.0, to_begin=True) == {"CPU": 7.25, "GPU": 0.5}
     assert gpus_per_learner(changed(config, learners={"gpus": 2}), 1.0) == 2
 
 
@@ -117,9 +118,12 @@ def test_learners_are_placed_together_or_not_at_all() -> None:
 @pytest.mark.usefixtures("ray_session")
 def test_a_cluster_that_is_too_small_is_refused_at_once() -> None:
     config = changed(RunConfig(), learners=2, rollout_workers={"num": 9, "at_least": 3})
-    said = r"^the cluster has 4 CPUs, the run needs 5: 2 learners and 3 rollout workers$"
+    said = r"^the cluster has 4 CPUs, the run needs 5: 2 learners, 3 rollout workers$"
     with pytest.raises(ClusterLost, match=said):
         refuse_if_too_small(config)
-    refuse_if_too_small(changed(config, rollout_workers={"at_least": 2}))
-    with pytest.raises(ClusterLost, match=r"^the cluster has 0 GPUs, the run needs 2: 2 learners and 2 rollout"):
+    smaller = changed(config, rollout_workers={"at_least": 2})
+    refuse_if_too_small(smaller)
+    with pytest.raises(ClusterLost, match=r"needs 5: 2 learners, 2 rollout workers, 1 evaluator$"):
+        refuse_if_too_small(changed(smaller, evaluators=2))
+    with pytest.raises(ClusterLost, match=r"^the cluster has 0 GPUs, the run needs 2: 2 learners, 2 rollout"):
         refuse_if_too_small(changed(config, rollout_workers={"at_least": 2}, learners={"gpus": 1}))

@@ -141,6 +141,18 @@ def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path)
     assert [each["returns"] for each in records] == [each["returns"] for each in expected]
 
 
+@pytest.mark.usefixtures("ray_session")
+def test_evaluators_over_ray_give_the_same_records(finished: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / "here.json", tmp_path / "there.json"]
+    for output, count in zip(outputs, (0, 2), strict=True):
+        words = ["evaluate", str(finished / "run"), "--quiet", "--set", f"evaluators={count}"]
+        assert main([*words, "--output", str(output)]) == 0
+    here, there = (json.loads(output.read_text())["evaluations"] for output in outputs)
+    assert [(each["policy"], each["returns"]) for each in here] == [
+        (each["policy"], each["returns"]) for each in there
+    ]
+
+
 def test_report_pairs_runs_by_seed(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = finished / "tiny.yaml"
     assert main(["run", str(config), "--run-dir", str(finished / "second"), "--seed", "1", "--quiet"]) == 0

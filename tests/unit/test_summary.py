@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from system.errors import SystemFailure
-from system.evaluation.measurement import Measurement
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
-from system.types import TaskSpec
+from system.types import Measurement, TaskSpec
 
 TASK = TaskSpec("Toy-v0", 3, 2, 10, reference_min=10.0, reference_max=60.0)
 RETURNS = [10.0, 20.0, 30.0, 100.0]

@@ -1,0 +1,96 @@
+"""One evaluator: plays an agent's policies on the episodes of a purpose, so that what is chosen on some episodes
+is reported on others."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from system.config import RunConfig
+from system.evaluation.measurement import SCHEDULE_SEEDS, Measurer
+from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent
+from system.training.families import build_agent
+from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
+from system.types import TaskSpec
+
+
+class Evaluator:
+    """Measures policies of one agent; an answer depends on its request and the agent's weights alone.
+
+    Args:
+        agent: in evaluation mode.
+        tasks: what can be played.
+        config: the run's configuration.
+    """
+
+    def __init__(self, agent: Agent, tasks: Sequence[TaskSpec], config: RunConfig) -> None:
+        torch.set_num_threads(config.num_threads)
+        self.agent = agent
+        self.config = config
+        self._tasks = {task.environment_id: task for task in tasks}
+        self._measurers: dict[str, Measurer] = {}
+        self._pause: Callable[[], None] = _go_on
+
+    def measure(self, request: EvaluationRequest, pause: Callable[[], None] | None = None) -> EvaluationResult:
+        """Answers one request.
+
+        Args:
+            request: whose environment is one of the tasks'.
+            pause: called before every decision; may raise to stop.
+        """
+        self._pause = pause or _go_on
+        measurer, policy, ratio = self._measurer(request.environment), request.policy, request.target_return_ratio
+        if request.purpose == "schedule":
+            episodes = self.config.evaluation.schedule_episodes
+            return EvaluationResult(measurer.measure(policy, ratio, SCHEDULE_SEEDS, episodes), {})
+        curve: dict[float, float] = {}
+        if ratio is None and policy in CONDITIONED_ON_RETURN:
+            ratio, curve = measurer.choose_ratio(policy)
+        return EvaluationResult(measurer.report(policy, ratio), curve)
+
+    def close(self) -> None:
+        """Frees the environments."""
+        for measurer in self._measurers.values():
+            measurer.close()
+
+    def _measurer(self, environment: str) -> Measurer:
+        if environment not in self._measurers:
+            task = self._tasks[environment]
+            self._measurers[environment] = Measurer(self.agent, task, self.config, lambda: self._pause())
+        return self._measurers[environment]
+
+
+class LocalEvaluators:
+    """The in-process `Evaluators`; its agent is built when there is something to measure.
+
+    Args:
+        tasks, config: of the evaluator.
+    """
+
+    def __init__(self, tasks: Sequence[TaskSpec], config: RunConfig) -> None:
+        self._tasks = tuple(tasks)
+        self._config = config
+        self._evaluator: Evaluator | None = None
+
+    def set_weights(self, weights: Weights, version: int) -> None:
+        """Takes over a version of the weights."""
+        if self._evaluator is None:
+            agent = build_agent(self._tasks[0], self._config).eval()
+            self._evaluator = Evaluator(agent, self._tasks, self._config)
+        self._evaluator.agent.load_state_dict(dict(weights))
+
+    def measure(
+        self, requests: Sequence[EvaluationRequest], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, EvaluationResult]]:
+        """Answers requests one after the other; `pause` is called before every decision."""
+        assert self._evaluator is not None, "weights come first"
+        for index, request in enumerate(requests):
+            yield index, self._evaluator.measure(request, pause)
+
+    def close(self) -> None:
+        """Frees the environments."""
+        if self._evaluator is not None:
+            self._evaluator.close()
+
+
+def _go_on() -> None:
+    """Nothing stops an evaluation from outside but the signal's own effect."""
