@@ -2,7 +2,8 @@
 
     root        Q(s_0, ·), one node
     expansion   each kept node tries its min(W, valid) best valid actions by Q
-    score       Σ_{t<d} γᵗ r_t + γᵈ max_a Q(s_d, a) of a node at depth d: income-to-date plus income-to-go
+    return      G_n = Σ_{t<n} γᵗ r_t + γⁿ Q(s_n, a_n) of n imagined steps: income-to-date plus income-to-go
+    score       (1 − λ) Σ_{n<d} λⁿ G_n + λᵈ G_d of a node at depth d, whose a_d is its best action
     pruning     the W best nodes of each environment are kept; after H levels the leaves decide
 
 A node whose episode ended is a leaf: it receives nothing more, has no income-to-go, keeps its place in the beam
@@ -11,7 +12,10 @@ action of largest Q; with W ≥ A^H the search is exhaustive.
 
 Source: JOWA section 4.2 "Parallelizable planning at inference time", eq. 12.
 
-Deviations: an end that the model predicts counts (the public code predicts it and ignores it); environments are
+With λ = 1 the score is the paper's, G_d alone. The smaller λ, the more Q of states that were really seen counts
+against what a poor world model imagines, as in eq. 3 of M³PC; with λ = 0 the choice is greedy again.
+
+Deviations: λ; an end that the model predicts counts (the public code predicts it and ignores it); environments are
 searched together; a choice between first actions can be drawn in proportion to their utilities.
 """
 
@@ -34,7 +38,8 @@ class _Nodes:
     """W nodes in the search tree of each of B environments, some of them only places: those score −inf.
 
     Attributes:
-        score: income-to-date plus income-to-go.
+        score: as above.
+        mixed: the part of it that further steps leave as it is, (1 − λ) Σ_{n<d} λⁿ G_n.
         received: income-to-date, Σ_{t<d} γᵗ r_t.
         terminated: the episode ended here.
         row: the node's row of the model's carry; without meaning where `terminated`.
@@ -45,6 +50,7 @@ class _Nodes:
     """
 
     score: Float[torch.Tensor, "B W"]
+    mixed: Float[torch.Tensor, "B W"]
     received: Float[torch.Tensor, "B W"]
     terminated: Bool[torch.Tensor, "B W"]
     row: Int[torch.Tensor, "B W"]
@@ -81,7 +87,7 @@ def beam_search(
     Args:
         model: steps through imagined futures; values included.
         context: the environments' recent past.
-        config: horizon H, beam width W, ξ, the utilities' scale, and selection: `sample` or `argmax` (of equals
+        config: horizon H, beam width W, λ, ξ, the utilities' scale, and selection: `sample` or `argmax` (of equals
             the lowest action).
         generator: the only source of randomness.
 
@@ -127,6 +133,7 @@ def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor,
     _check_finite(best)
     return _Nodes(
         score=best,
+        mixed=torch.zeros_like(best),
         received=torch.zeros_like(best),
         terminated=torch.zeros_like(best, dtype=torch.bool),
         row=batch,
@@ -140,18 +147,20 @@ def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor,
 def _leaves(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, config: PlannerConfig) -> _Nodes:
     """Every node there is after H levels, the last of them not pruned."""
     for depth in range(1, config.horizon + 1):
-        carry, nodes = _expand(model, carry, nodes.best(config.beam_width), depth, config.beam_width)
+        carry, nodes = _expand(model, carry, nodes.best(config.beam_width), depth, config)
     return nodes
 
 
-def _expand(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, depth: int, width: int) -> tuple[Any, _Nodes]:
+def _expand(
+    model: DiscretePlanningModel, carry: Any, nodes: _Nodes, depth: int, config: PlannerConfig
+) -> tuple[Any, _Nodes]:
     """The children, at `depth`, of all nodes, and with them the nodes where the episode has ended.
 
     Only what can be acted in is stepped: one call, with a row for each child of every environment.
     """
     values, actions = nodes.values.sort(dim=-1, descending=True, stable=True)
     open_nodes = ~nodes.terminated & ~torch.isneginf(nodes.score)
-    tried = (open_nodes[..., None] & ~torch.isneginf(values))[..., :width]
+    tried = (open_nodes[..., None] & ~torch.isneginf(values))[..., : config.beam_width]
     ended = _waiting(nodes)
     environment, parent, rank = tried.nonzero(as_tuple=True)
     if not len(environment):
@@ -159,18 +168,22 @@ def _expand(model: DiscretePlanningModel, carry: Any, nodes: _Nodes, depth: int,
     taken = actions[environment, parent, rank]
     carry, rewards, terminated, next_values = model.step(carry, nodes.row[environment, parent], taken)
     next_values = next_values.to(nodes.values.dtype)
-    received = nodes.received[environment, parent] + model.discount ** (depth - 1) * rewards
+    before, weight = nodes.received[environment, parent], config.td_lambda ** (depth - 1)
+    unseen = before + model.discount ** (depth - 1) * values[environment, parent, rank]
+    mixed = nodes.mixed[environment, parent] + (1.0 - config.td_lambda) * weight * unseen
+    received = before + model.discount ** (depth - 1) * rewards
     to_go = torch.where(terminated, 0.0, model.discount**depth * next_values.amax(dim=-1))
     _check_finite(received + to_go)
-    path, before, gained = (each[environment, parent] for each in (nodes.path, nodes.actions, nodes.rewards))
+    path, past, gained = (each[environment, parent] for each in (nodes.path, nodes.actions, nodes.rewards))
     children = _Nodes(
-        score=_place(received + to_go, tried, -torch.inf),
+        score=_place(mixed + weight * config.td_lambda * (received + to_go), tried, -torch.inf),
+        mixed=_place(mixed, tried, 0.0),
         received=_place(received, tried, 0.0),
         terminated=_place(terminated, tried, False),
         row=_place(torch.arange(len(taken), device=taken.device), tried, 0),
         values=_place(next_values, tried, -torch.inf),
         path=_place(torch.cat([path, model.observations(carry)[:, None]], dim=1), tried, 0),
-        actions=_place(torch.cat([before, taken[:, None]], dim=1), tried, -1),
+        actions=_place(torch.cat([past, taken[:, None]], dim=1), tried, -1),
         rewards=_place(torch.cat([gained, rewards[:, None].to(gained.dtype)], dim=1), tried, 0.0),
     )
     return carry, children.beside(ended)
@@ -189,6 +202,7 @@ def _waiting(nodes: _Nodes) -> _Nodes:
     """The ended nodes one level further down, where they are as good as before; the others are places only."""
     return _Nodes(
         score=nodes.score.masked_fill(~nodes.terminated, -torch.inf),
+        mixed=nodes.mixed,
         received=nodes.received,
         terminated=nodes.terminated,
         row=nodes.row,

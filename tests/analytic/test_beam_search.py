@@ -11,7 +11,9 @@ from system.planning.beam_search import beam_search
 from tests.support.reference_beam_search import reference_utilities
 from tests.support.toy_game import ToyGame
 
-CONFIG = PlannerConfig(name="beam_search", horizon=3, beam_width=3, select="argmax", utility_scale="raw")
+CONFIG = PlannerConfig(
+    name="beam_search", horizon=3, beam_width=3, td_lambda=1.0, select="argmax", utility_scale="raw"
+)
 SEEDS = range(12)
 
 
@@ -67,14 +69,33 @@ def test_one_node_is_greedy_even_when_it_samples() -> None:
     assert torch.equal((plan.utilities > -torch.inf).sum(-1), torch.ones(12, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("horizon, width, td_lambda", [(0, 4, 0.3), (1, 4, 0.0), (3, 2, 0.0), (2, 99, 0.0)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_lambda_only_what_was_seen_counts(seed: int, horizon: int, width: int, td_lambda: float) -> None:
+    model = ToyGame(seed=seed)
+    _, _, context = mixed_context(model)
+    _, values = model.begin(context)
+    plan = search(model, context, replace(CONFIG, horizon=horizon, beam_width=width, td_lambda=td_lambda))
+    assert torch.equal(plan.action, values.argmax(-1))
+    candidates = plan.utilities > -torch.inf
+    assert torch.allclose(plan.utilities[candidates], values[candidates])
+
+
+def test_lambda_mixes_the_returns_of_every_depth() -> None:
+    plan = search(trap(), trap().context([0]), replace(CONFIG, horizon=2, beam_width=2, td_lambda=0.5))
+    # Ended: ½·9 + ½·1. Going on, by action 0: ½·8 + ¼·(γ·½) + ¼·(γ·1 + γ²·½).
+    assert plan.utilities.tolist() == [[4.5 + 0.5, 4.0 + 0.0625 + 0.15625]]
+
+
 @pytest.mark.parametrize("horizon, width", [(1, 2), (2, 2), (2, 3), (3, 2), (4, 3), (5, 2), (3, 7)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_the_plain_form(seed: int, horizon: int, width: int) -> None:
+    td_lambda = (1.0, 0.7, 0.25)[seed % 3]
     model = ToyGame(num_states=30, num_actions=5, seed=seed, invalid=(0, 3))
     states = torch.randint(30, (8,), generator=torch.Generator().manual_seed(seed)).tolist()
     context = model.context(states, [index % 2 for index in range(8)])
-    plan = search(model, context, replace(CONFIG, horizon=horizon, beam_width=width))
-    expected = torch.tensor(reference_utilities(model, context, horizon, width))
+    plan = search(model, context, replace(CONFIG, horizon=horizon, beam_width=width, td_lambda=td_lambda))
+    expected = torch.tensor(reference_utilities(model, context, horizon, width, td_lambda))
     assert torch.allclose(plan.utilities, expected, atol=1e-5)
     assert torch.equal(plan.action, expected.argmax(-1))
 

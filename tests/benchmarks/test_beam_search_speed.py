@@ -90,7 +90,7 @@ def test_beam_search_against_its_naive_form(
     tokenizer = FrameTokenizer(TokenizerConfig()).eval()
     model = make_model(SIZES[size], tokenizer)
     imagination = WorldActionImagination(model, DISCOUNT)
-    config = PlannerConfig(name="beam_search", horizon=2, beam_width=width, select="argmax")
+    config = PlannerConfig(name="beam_search", horizon=2, beam_width=width, td_lambda=1.0, select="argmax")
     length = model.context_length - config.horizon
     alone, many = (
         make_context(number, length, tokenizer.vocabulary_size, tokenizer.num_tokens) for number in (1, MANY)
