@@ -86,6 +86,16 @@ class EvaluatorGroup:
         self._version = -1
         self._members = [self._start() for _ in range(config.evaluators)]
 
+    def wait_for_one(self) -> None:
+        """Returns once an evaluator is there.
+
+        Raises:
+            WorkerLost, ClusterLost, SystemFailure: as for `measure`.
+        """
+        began = time.monotonic()
+        while not any(self._has_started(number) for number in range(len(self._members))):
+            self._wait_for_anyone(began)
+
     def set_weights(self, weights: Weights, version: int) -> None:
         """Puts the weights where every evaluator gets them with its next request."""
         self._weights, self._version = ray.put(dict(weights)), version

@@ -59,6 +59,11 @@ class RayWorkers:
                 folder / "offline", folder / "replay", config.context_length, data.task.max_episode_steps
             )
             stack.callback(self.replay.close)
+            evaluators = EvaluatorGroup if config.evaluators else LocalEvaluators
+            self.evaluators = evaluators(data.tasks, config)
+            stack.callback(self.evaluators.close)
+            if isinstance(self.evaluators, EvaluatorGroup):
+                self.evaluators.wait_for_one()  # before rollout workers take all the room
             if config.rollout_workers:
                 self.rollouts = RolloutGroup(data.tasks, config, self.replay, epoch, folder.name)
                 stack.callback(self.rollouts.close)
@@ -68,9 +73,6 @@ class RayWorkers:
                 self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
             self.learners = self._make_learners()
             stack.callback(self._close_learners)
-            evaluators = EvaluatorGroup if config.evaluators else LocalEvaluators
-            self.evaluators = evaluators(data.tasks, config)
-            stack.callback(self.evaluators.close)
             if isinstance(self.rollouts, RolloutGroup):
                 self.rollouts.wait_until_started()
             self._generation = self.replay.identity()[1]

@@ -1,7 +1,9 @@
 """Evaluation actors give what one process gives; one that is lost costs nothing but its time."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import ray
 from system.config import RunConfig
 from system.distributed import evaluator_group
 from system.distributed.evaluator_group import EvaluatorGroup
+from system.distributed.rollout_group import RolloutGroup
 from system.errors import ClusterLost, Interrupted, PlannerError, SystemFailure, WorkerLost
 from system.training.evaluator import LocalEvaluators
 from system.training.families import build_agent
@@ -17,7 +20,14 @@ from system.training.protocols import EvaluationRequest, EvaluationResult, Evalu
 from system.types import TaskSpec
 from tests.distributed.test_placement import changed
 from tests.support.tiny_runs import ENVIRONMENT
-from tests.support.tiny_workers import kill_process, tiny_config, tiny_data, wait_for_end
+from tests.support.tiny_workers import (
+    MOST_SECONDS,
+    kill_process,
+    ray_workers,
+    tiny_config,
+    tiny_data,
+    wait_for_end,
+)
 
 POLICIES = ("random", "rcbc_mean", "q_only", "iql")
 REPORTS = [EvaluationRequest(ENVIRONMENT, policy, "report") for policy in POLICIES]
@@ -93,10 +103,13 @@ def expected(toy: Toy) -> list[object]:
 @pytest.mark.usefixtures("ray_session")
 def test_several_evaluators_and_one_process_agree(group: Any, expected: list[object]) -> None:
     evaluators = group(num=2)
+    deadline = time.monotonic() + MOST_SECONDS
+    while len(set(evaluators.process_ids().values())) < 2:
+        assert time.monotonic() < deadline, "both start"
+        time.sleep(0.05)
     with pytest.raises(Interrupted):
         list(evaluators.measure(REPORTS, stop_at(1)))
     assert told(answers(evaluators, [*REPORTS, SCHEDULED])) == expected, "after a measurement that was stopped"
-    assert len(set(evaluators.process_ids().values())) == 2
     assert evaluators.num_lost == 0
 
 
@@ -149,3 +162,19 @@ def test_an_unknown_policy_reads_as_in_one_process(group: Any) -> None:
     with pytest.raises(SystemFailure, match="unknown policy 'beam'"):
         list(group(num=1).measure([EvaluationRequest(ENVIRONMENT, "beam", "report")], lambda: None))
     assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_rollout_workers_leave_room_for_an_evaluator(tmp_path: Path) -> None:
+    """All four CPUs are taken by rollout workers, but for one that there must be an evaluator for."""
+    placement = {"rollout_workers": {"at_least": 1}, "wait_seconds": 60.0}
+    config = tiny_config(tmp_path, deterministic=False, rollout_workers=4, evaluators=1, placement=placement)
+    workers = ray_workers(config, tmp_path, tmp_path / "run")
+    try:
+        workers.evaluators.set_weights(workers.learners.weights(), 0)
+        ((index, _),) = workers.evaluators.measure([SCHEDULED], lambda: None)
+        assert index == 0
+        assert isinstance(workers.rollouts, RolloutGroup)
+        assert workers.rollouts.num_started() < 4
+    finally:
+        workers.close()
