@@ -116,6 +116,9 @@ class WorldActionTrainingConfig:
     conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL")
     target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
     bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
+    return_share: float = setting(
+        0.0, low=0.0, high=1.0, doc="of a value's target, what its episode really received; 0: bootstrapped alone"
+    )
     imagined_share: float = setting(
         0.0, low=0.0, high=0.9, doc="of pretraining's windows, those that end in planned, imagined steps; 0: none"
     )

@@ -124,5 +124,7 @@ def _appended(
         terminated=planned & ended[:, None] & (since == num_planned[:, None] - 1),
         valid=valid,
         game=past.game,
+        returns=torch.where(since < 0, past.returns, 0.0),
+        returns_valid=past.returns_valid & (since < 0),
     )
     return windows, planned

@@ -28,6 +28,8 @@ Deviations from the paper and its public code, with the reason:
   hold its push in place;
 - divisors count padding, so that learners' averages are exact; the weight of a short window falls with it;
 - values begin at a return of 0, not in the middle of the support; a bias fades by γ per target copy only;
+- a share of each target may be what the episode really received from there on (`jowa.return_share`; 0 is the
+  paper's): bootstrapping alone needs far more updates before values tell good states from bad ones;
 - returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
   reward back by so many steps per copy; 1 is the paper's;
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
@@ -174,7 +176,15 @@ class WorldActionLearner:
         if not world_alone:
             plan = backups(windows, self.config.discount, training.bootstrap_steps)
             target_features = self._target_features(features, windows)
-            value = value_losses(self.agent, features, target_features, windows, plan, imagined)
+            value = value_losses(
+                self.agent,
+                features,
+                target_features,
+                windows,
+                plan,
+                imagined,
+                return_share=training.return_share,
+            )
             metrics.update(
                 {
                     "value/td_loss": value["td"],

@@ -31,6 +31,8 @@ class TokenWindows:
         terminated: the step reached a terminal state.
         valid: True, then False, along each window.
         game: of each window.
+        returns: discounted sum of reward signs from each step on; 0 where it is not `returns_valid`.
+        returns_valid: the step's return is known: its episode is complete, and nothing of it imagined.
     """
 
     tokens: Int[torch.Tensor, "B T K"]
@@ -39,6 +41,8 @@ class TokenWindows:
     terminated: Bool[torch.Tensor, "B T"]
     valid: Bool[torch.Tensor, "B T"]
     game: Int[torch.Tensor, "B"]
+    returns: Float[torch.Tensor, "B T"]
+    returns_valid: Bool[torch.Tensor, "B T"]
 
     @classmethod
     def of(cls, segments: SegmentBatch, device: torch.device) -> "TokenWindows":
@@ -55,6 +59,8 @@ class TokenWindows:
             terminated=aligned(segments.terminated),
             valid=aligned(segments.valid),
             game=torch.tensor(segments.game, device=device),
+            returns=aligned(segments.returns_to_go * segments.returns_valid),
+            returns_valid=aligned(segments.returns_valid),
         )
 
     def select(self, rows: Bool[torch.Tensor, "B"]) -> "TokenWindows":
@@ -164,6 +170,8 @@ def value_losses(
     windows: TokenWindows,
     plan: Backups,
     imagined: ImaginedEnds | None = None,
+    *,
+    return_share: float = 0.0,
 ) -> Losses:
     """Distributional TD error, the penalty of CQL (eq. 9) or COMBO (eq. 4), and the mean Q of what was done.
 
@@ -174,10 +182,12 @@ def value_losses(
         windows: B windows of T steps.
         plan: their backups.
         imagined: where some windows end in imagined steps: COMBO's penalty is for these; None asks for CQL's.
+        return_share: m of a target that is (1 − m) backed up and m the return that was received, where known.
     """
     support = agent.model.q_head.support
     valid_actions = agent.valid_actions[windows.game][:, None]
     target = _target_distribution(agent, target_features, valid_actions, plan)
+    target = _with_received(target, windows, return_share, support)
     log_probabilities = agent.model.q_head(features)
     taken = windows.actions[..., None]
     chosen = log_probabilities.take_along_dim(taken[..., None], dim=2)[:, :, 0]
@@ -230,6 +240,16 @@ def clone_loss(
     actions = windows.actions.masked_fill(~windows.valid, -1)
     errors = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="sum", ignore_index=-1)
     return errors / actions.numel()
+
+
+def _with_received(
+    target: Float[torch.Tensor, "B T Z"], windows: TokenWindows, share: float, support: Float[torch.Tensor, "Z"]
+) -> Float[torch.Tensor, "B T Z"]:
+    """(1 − m)·target + m·δ(what the episode received from the step on), where that is known."""
+    if share == 0.0:
+        return target
+    received = project_distribution(target, windows.returns, torch.zeros_like(windows.returns), support)
+    return torch.where(windows.returns_valid[..., None], (1.0 - share) * target + share * received, target)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from system.data.row_view import Column
 from system.errors import DataError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 2**24
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from system.data.returns import returns_to_go
 from system.errors import DataError
@@ -60,6 +60,10 @@ class EpisodeLayout:
             raise DataError(f"actions of type {actions.dtype} are not stored")
         return cls(observations.shape[1:], observation_dtype, actions.shape[1:], action_dtype)
 
+    def _learnt(self, rewards: Float[np.ndarray, "L"]) -> Float[np.ndarray, "L"]:
+        """Rewards as values are learnt from them: where actions are discrete, their signs."""
+        return np.sign(rewards) if self.action_dtype == np.int64 else rewards
+
     def columns(self, index: int, episode: Episode, discount: float) -> dict[str, Shaped[np.ndarray, "..."]]:
         """The episode's rows, by column; `step_offsets` is left to the caller.
 
@@ -91,7 +95,7 @@ class EpisodeLayout:
             "observations": episode.observations.astype(self.observation_dtype, copy=False),
             "actions": episode.actions.astype(self.action_dtype, copy=False),
             "rewards": episode.rewards.astype(np.float32, copy=False),
-            "returns_to_go": returns_to_go(episode.rewards, discount),
+            "returns_to_go": returns_to_go(self._learnt(episode.rewards), discount),
             "lengths": np.array([length], dtype=np.int64),
             "terminated": np.array([episode.terminated], dtype=bool),
             "truncated": np.array([episode.truncated], dtype=bool),

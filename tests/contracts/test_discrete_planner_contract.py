@@ -164,6 +164,6 @@ def test_beam_search_equals_the_plain_reference(
     model, context = planned_with
     config = replace(CONFIG, horizon=horizon, beam_width=width)
     plan = beam_search(model, context, config=config, generator=make_generator())
-    expected = torch.tensor(reference_utilities(model, context, horizon, width))
+    expected = torch.tensor(reference_utilities(model, context, horizon, width, config.td_lambda))
     assert torch.allclose(plan.utilities, expected, atol=1e-4, rtol=1e-5)
     assert torch.equal(plan.action, expected.argmax(-1))

@@ -178,6 +178,8 @@ def test_returns_to_go_are_brute_force_sums_with_the_step_included(
 ) -> None:
     for index in some_episodes:
         rewards = store.episode(index).rewards.astype(np.float64)
+        if store.actions.dtype == np.int64:
+            rewards = np.sign(rewards)  # a game's scores are of its own scale
         length = min(len(rewards), 60)
         batch = gather_segments(store, np.full(length, index), np.arange(length), 1)
         sums = [sum(DISCOUNT ** (k - t) * rewards[k] for k in range(t, len(rewards))) for t in range(length)]

@@ -136,7 +136,7 @@ def test_a_changed_or_missing_column_is_refused(store: EpisodeStore, tmp_path: P
         EpisodeStore.open(tmp_path / "store")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 99}', '{"format": 2, "discount": "x", "sha256": {}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 99}', '{"format": 3, "discount": "x", "sha256": {}}'])
 def test_a_broken_manifest_is_refused(store: EpisodeStore, tmp_path: Path, content: str) -> None:
     store.save(tmp_path / "store")
     (tmp_path / "store" / "manifest.json").write_text(content)

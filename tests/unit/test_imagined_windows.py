@@ -32,6 +32,8 @@ def draw_windows(seed: int = 0) -> TokenWindows:
         & (torch.arange(ROWS)[:, None] > 9),
         valid=valid,
         game=torch.where(torch.arange(ROWS) % 2 == 0, PONG, BREAKOUT),
+        returns=torch.randn(ROWS, T, generator=generator) * valid,
+        returns_valid=valid,
     )
 
 
@@ -119,6 +121,8 @@ def test_an_end_is_the_last_thing_in_a_window(always: bool) -> None:
     imagined = mixed.select(ends.windows)
     assert imagined.valid.sum(1).tolist() == (num_real if always else num_real + H).tolist()
     assert imagined.terminated.sum(1).tolist() == [int(always)] * len(num_real)
+    expected = ends.planned[ends.windows]
+    assert not imagined.returns[expected].any() and not imagined.returns_valid[expected].any()
     for column in (imagined.tokens, imagined.actions, imagined.reward_signs, imagined.terminated):
         assert not column[~imagined.valid].any()
     plan = backups(imagined, DISCOUNT, 1)

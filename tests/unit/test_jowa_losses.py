@@ -1,6 +1,7 @@
 """Every loss term of the world-action learner, by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,30 @@ def test_the_value_losses_by_hand() -> None:
 
 
 @torch.no_grad()
+def test_a_share_of_the_target_is_what_was_received() -> None:
+    """td is linear in the target; received 1.2 lies between the atoms 0 and 5, nearer to the first."""
+    agent, segments = make_agent(), draw_segments()
+    segments.returns_to_go[:] = 1.2
+    segments = replace(segments, returns_valid=segments.valid & (np.arange(4) != 2)[:, None])
+    windows = windows_of(segments)
+    assert windows.returns[3].tolist() == pytest.approx([1.2, 0.0, 0.0, 0.0])
+    _, features = hidden_of(agent, windows)
+    plan = backups(windows, DISCOUNT, 1)
+
+    def td(share: float) -> float:
+        return value_losses(agent, features, features, windows, plan, return_share=share)["td"].item()
+
+    assert agent.model.q_head.support.tolist()[2:4] == [0.0, 5.0]
+    taken = agent.model.q_head(features).take_along_dim(windows.actions[..., None, None], dim=2)[:, :, 0]
+    errors = -(0.76 * taken[..., 2] + 0.24 * taken[..., 3])
+    received = (errors * plan.known)[windows.returns_valid].sum().item() / (4 * LENGTH)
+    plan_unknown = replace(plan, known=plan.known & ~windows.returns_valid)
+    backed_up = value_losses(agent, features, features, windows, plan_unknown)["td"].item()
+    assert td(1.0) == pytest.approx(received + backed_up, rel=1e-5)
+    assert td(0.3) == pytest.approx(0.7 * td(0.0) + 0.3 * td(1.0), rel=1e-5)
+
+
+@torch.no_grad()
 def test_the_clone_loss_is_over_valid_actions_and_steps() -> None:
     agent = make_agent(with_training(objective="clone"))
     segments = draw_segments()
@@ -129,6 +154,8 @@ def test_backups_stop_at_terminal_states_and_bootstrap_at_cuts() -> None:
             terminated=(torch.arange(4)[None] == num_valid - 1) & terminated,
             valid=valid,
             game=torch.zeros(1, dtype=torch.int64),
+            returns=torch.zeros(1, 4),
+            returns_valid=valid,
         )
         result = backups(windows, 0.5, num_steps)
         columns = (result.rewards, result.discounts, result.states)
