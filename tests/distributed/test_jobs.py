@@ -159,9 +159,14 @@ def test_a_stopped_job_has_exported_its_metrics_checkpointed_and_goes_on(head: H
     words = (*SMOKE, "--set", "online.env_steps=100000", "--run-dir", str(run_dir))
     assert head.submit("long", *words, wait=False).returncode == 0
     series = {f"ray_{name}" for name in DESCRIPTIONS} - {f"ray_{DECISIONS}"} | {f"ray_{DECISIONS}_bucket"}
-    wait_for(lambda: series <= {line.partition("{")[0] for line in head.page(head.metrics).splitlines()})
-    samples = [line for line in head.page(head.metrics).splitlines() if line.startswith("ray_o2o_")]
-    assert samples and all('run="long-0"' in line and 'environment="Hopper-v5"' in line for line in samples)
+
+    def samples() -> list[str]:
+        """Of this run: those of a job before it stay for a while."""
+        lines = head.page(head.metrics).splitlines()
+        return [line for line in lines if line.startswith("ray_o2o_") and 'run="long-0"' in line]
+
+    wait_for(lambda: series <= {line.partition("{")[0] for line in samples()})
+    assert all('environment="Hopper-v5"' in line for line in samples())
     assert head.ray("job", "stop", "long").returncode == 0
     assert "'long' was stopped" in head.ray("job", "status", "long").stdout
     assert "o2o: error: interrupted by signal 15" in head.ray("job", "logs", "long").stdout
