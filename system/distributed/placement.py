@@ -1,7 +1,8 @@
 """What a run's actors take of a cluster, and where they go.
 
 Learners are placed all at once or not at all, in a placement group. Rollout workers and evaluators are placed one
-by one, spread over the nodes, so that they may come and go. Within a trial of a sweep all live in the trial's own group.
+by one, spread over the nodes, so that they may come and go. Within a trial of a sweep all live in the trial's own
+group.
 """
 
 import math
