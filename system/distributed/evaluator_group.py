@@ -14,9 +14,9 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.cluster import cluster_session
-from system.distributed.placement import describe_bundle, evaluator_bundle, spread_options
-from system.errors import ClusterLost, WorkerLost
-from system.training.evaluator import Evaluator
+from system.distributed.placement import evaluator_bundle, refuse_to_wait_longer, spread_options
+from system.errors import WorkerLost
+from system.training.evaluator import Evaluator, go_on
 from system.training.families import build_agent
 from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
 from system.types import TaskSpec
@@ -169,13 +169,8 @@ class EvaluatorGroup:
 
     def _wait_for_anyone(self, since: float) -> None:
         """Up to a second, for any evaluator; gives up where for too long nobody was there."""
-        limit = self.config.placement.wait_seconds
-        if time.monotonic() - since > limit:
-            each, free = evaluator_bundle(self.config), ray.available_resources()
-            raise ClusterLost(
-                f"none of {len(self._members)} evaluators started in {limit:g} s: "
-                f"each takes {describe_bundle(each)}; free: {describe_bundle(free)}"
-            )
+        who = f"none of {len(self._members)} evaluators"
+        refuse_to_wait_longer(self.config, since, who, evaluator_bundle(self.config))
         ray.wait([member.process_id for member in self._members], timeout=WAIT_SECONDS)
 
     def _replace(self, number: int, error: RayActorError) -> None:
@@ -219,8 +214,4 @@ def measure_over_ray(
     with cluster_session(address, num_cpus=cpus * config.evaluators, least_cpus=cpus):
         with closing(EvaluatorGroup(tasks, config)) as group:
             group.set_weights(weights, 0)
-            yield from group.measure(requests, _go_on)
-
-
-def _go_on() -> None:
-    """Nothing stops an evaluation from outside but the signal's own effect."""
+            yield from group.measure(requests, go_on)

@@ -6,6 +6,7 @@ group.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,6 +152,26 @@ class ReservedPlaces:
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
+
+
+def refuse_to_wait_longer(config: RunConfig, began: float, who: str, each: Bundle) -> None:
+    """Gives up on actors that have had no room for too long.
+
+    Args:
+        config: of the run; `placement.wait_seconds` is how long they may wait.
+        began: `time.monotonic()` when the waiting began.
+        who: how many of which have started.
+        each: resources of one of them.
+
+    Raises:
+        ClusterLost: the time is over; names what one takes and what is free.
+    """
+    limit = config.placement.wait_seconds
+    if time.monotonic() - began > limit:
+        free = ray.available_resources()
+        raise ClusterLost(
+            f"{who} started in {limit:g} s: each takes {describe_bundle(each)}; free: {describe_bundle(free)}"
+        )
 
 
 def describe_bundle(bundle: Bundle) -> str:

@@ -12,8 +12,13 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.metrics import DecisionLatency
-from system.distributed.placement import describe_bundle, least_rollout_workers, rollout_bundle, spread_options
-from system.errors import ClusterLost, WorkerLost
+from system.distributed.placement import (
+    least_rollout_workers,
+    refuse_to_wait_longer,
+    rollout_bundle,
+    spread_options,
+)
+from system.errors import WorkerLost
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
 from system.training.rollout_worker import RolloutWorker
 from system.types import TaskSpec
@@ -235,13 +240,8 @@ class RolloutGroup:
             self._wait_for_starts()
 
     def _refuse_to_wait_longer_than_allowed(self, began: float) -> None:
-        limit = self.config.placement.wait_seconds
-        if time.monotonic() - began > limit:
-            each, free = rollout_bundle(self.config), ray.available_resources()
-            raise ClusterLost(
-                f"{self.num_started()} of {len(self._members)} rollout workers started in {limit:g} s: "
-                f"each takes {describe_bundle(each)}; free: {describe_bundle(free)}"
-            )
+        who = f"{self.num_started()} of {len(self._members)} rollout workers"
+        refuse_to_wait_longer(self.config, began, who, rollout_bundle(self.config))
 
     def _hear(self, index: int, call: ray.ObjectRef) -> Any:
         """The answer of a worker; None if it was lost, and another has taken its place."""

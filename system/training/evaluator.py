@@ -28,7 +28,7 @@ class Evaluator:
         self.config = config
         self._tasks = {task.environment_id: task for task in tasks}
         self._measurers: dict[str, Measurer] = {}
-        self._pause: Callable[[], None] = _go_on
+        self._pause: Callable[[], None] = go_on
 
     def measure(self, request: EvaluationRequest, pause: Callable[[], None] | None = None) -> EvaluationResult:
         """Answers one request.
@@ -37,7 +37,7 @@ class Evaluator:
             request: whose environment is one of the tasks'.
             pause: called before every decision; may raise to stop.
         """
-        self._pause = pause or _go_on
+        self._pause = pause or go_on
         measurer, policy, ratio = self._measurer(request.environment), request.policy, request.target_return_ratio
         if request.purpose == "schedule":
             episodes = self.config.evaluation.schedule_episodes
@@ -92,5 +92,5 @@ class LocalEvaluators:
             self._evaluator.close()
 
 
-def _go_on() -> None:
+def go_on() -> None:
     """Nothing stops an evaluation from outside but the signal's own effect."""

@@ -78,6 +78,19 @@ def test_the_joint_loss_weighs_its_terms() -> None:
     assert alone.item() == pytest.approx(sum(terms.values()).item(), rel=1e-6)
 
 
+def test_the_learner_takes_the_configured_share_of_received_returns() -> None:
+    segments = draw_segments()
+    segments.returns_to_go[:] = 25.0
+    windows = windows_of(segments)
+
+    def td(share: float) -> float:
+        config = with_training(return_share=share)
+        return WorldActionLearner(make_agent(config), config)._loss(windows, False)[1]["value/td_loss"].item()
+
+    assert td(1.0) != pytest.approx(td(0.0), rel=0.01)
+    assert td(0.5) == pytest.approx((td(0.0) + td(1.0)) / 2, rel=1e-5)
+
+
 def test_no_gradient_reaches_targets_and_all_terms_reach_the_backbone() -> None:
     agent = make_agent()
     learner = WorldActionLearner(agent, CONFIG)
