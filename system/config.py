@@ -107,6 +107,9 @@ class WorldActionTrainingConfig:
     )
     batch_size: int = setting(16, low=1, doc="segments a step, over all learners")
     learning_rate: float = setting(3e-4, low=0.0, high=1.0)
+    final_learning_rate_fraction: float = setting(
+        1.0, low=0.0, high=1.0, doc="end of the cosine, of the peak; 1: constant after the warm-up"
+    )
     online_learning_rate: float = setting(1e-4, low=0.0, high=1.0, doc="constant, in the online stage")
     warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
     weight_decay: float = setting(0.01, low=0.0, high=1.0, doc="on weight matrices only")

@@ -32,6 +32,7 @@ Deviations from the paper and its public code, with the reason:
   paper's): bootstrapping alone needs far more updates before values tell good states from bad ones;
 - returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
   reward back by so many steps per copy; 1 is the paper's;
+- the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's);
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
   meaning under the world model;
 - predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;
@@ -65,6 +66,7 @@ from system.algorithms.optimizer_state import (
     flatten_optimizer,
     keep_gradients,
     mixed_precision,
+    rate_factor,
     restore_optimizer,
 )
 from system.algorithms.world_action_agent import WorldActionAgent
@@ -73,11 +75,16 @@ from system.seeding import derive_seed
 from system.types import SegmentBatch, TransitionBatch
 
 
-def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int) -> float:
-    """Linear warm-up, then constant, offline; a constant of its own online."""
+def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int, total_steps: int) -> float:
+    """Offline: linear warm-up, then a cosine over `total_steps` updates; online: a constant of its own."""
     if stage == "online":
         return config.online_learning_rate
-    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * rate_factor(
+        step,
+        warmup_steps=config.warmup_steps,
+        total_steps=total_steps,
+        final_fraction=config.final_learning_rate_fraction,
+    )
 
 
 class WorldActionLearner:
@@ -131,8 +138,9 @@ class WorldActionLearner:
         self._move_target(stage, step)
         with self._dropout_stream(stage, step), self.autocast:
             loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
+        rate = learning_rate_at(self.config.jowa, stage, step, self.config.pretrain.update_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.config.jowa, stage, step)
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.agent.model.parameters())

@@ -38,6 +38,7 @@ from system.algorithms.optimizer_state import (
     flatten_optimizer,
     keep_gradients,
     mixed_precision,
+    rate_factor,
     restore_optimizer,
 )
 from system.config import RunConfig, TrajectoryTrainingConfig
@@ -55,11 +56,12 @@ def learning_rate_at(config: TrajectoryTrainingConfig, step: int, total_steps: i
         step: update step of the offline stage, from 0.
         total_steps: length of that stage.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = min(1.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
-    floor = config.final_learning_rate_fraction
-    return config.learning_rate * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+    return config.learning_rate * rate_factor(
+        step,
+        warmup_steps=config.warmup_steps,
+        total_steps=total_steps,
+        final_fraction=config.final_learning_rate_fraction,
+    )
 
 
 def trajectory_losses(

@@ -1,5 +1,6 @@
-"""What the learners share: optimisers as flat, named tensors (the form of checkpoints), groups, precision."""
+"""What the learners share: optimisers as flat, named tensors (for checkpoints), groups, rates, precision."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -29,6 +30,21 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, flat: Mappi
             index, name = key[len(prefix) + 1 :].split(".")
             state.setdefault(int(index), {})[name] = value.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def rate_factor(step: int, *, warmup_steps: int, total_steps: int, final_fraction: float) -> float:
+    """Linear warm-up to 1, then half a cosine down to `final_fraction`; 1 leaves it at 1.
+
+    Args:
+        step: update step, from 0; from `total_steps` on the end value holds.
+        warmup_steps: the first ones, of which the last has the whole rate.
+        total_steps: warm-up and cosine together.
+        final_fraction: 0 to 1.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.cluster import cluster_session
-from system.distributed.placement import evaluator_bundle, refuse_to_wait_longer, spread_options
+from system.distributed.placement import ReservedPlaces, evaluator_bundle, refuse_to_wait_longer, spread_options
 from system.errors import WorkerLost
 from system.training.evaluator import Evaluator, go_on
 from system.training.families import build_agent
@@ -69,13 +69,17 @@ class _Member:
 
 
 class EvaluatorGroup:
-    """`Evaluators` over n actors. Where there is no room for one, the others go on without it.
+    """`Evaluators` over n actors. The first one's place is kept while this object lives, whatever else waits for
+    room; where there is none for one of the others, the rest go on without it.
 
     Args:
         tasks, config: of every evaluator; `config.evaluators` is n, at least 1.
 
     Attributes:
         num_lost: evaluators lost so far.
+
+    Raises:
+        ClusterLost: for `placement.wait_seconds` there was no room for the first.
     """
 
     def __init__(self, tasks: Sequence[TaskSpec], config: RunConfig) -> None:
@@ -84,17 +88,10 @@ class EvaluatorGroup:
         self._tasks = tuple(tasks)
         self._weights: ray.ObjectRef | None = None
         self._version = -1
-        self._members = [self._start() for _ in range(config.evaluators)]
-
-    def wait_for_one(self) -> None:
-        """Returns once an evaluator is there.
-
-        Raises:
-            WorkerLost, ClusterLost, SystemFailure: as for `measure`.
-        """
-        began = time.monotonic()
-        while not any(self._has_started(number) for number in range(len(self._members))):
-            self._wait_for_anyone(began)
+        self._places = ReservedPlaces(
+            "evaluator", [evaluator_bundle(config)], "pack", config.placement.wait_seconds
+        )
+        self._members = [self._start(number) for number in range(config.evaluators)]
 
     def set_weights(self, weights: Weights, version: int) -> None:
         """Puts the weights where every evaluator gets them with its next request."""
@@ -149,6 +146,7 @@ class EvaluatorGroup:
         """Ends every evaluator."""
         for member in self._members:
             ray.kill(member.actor)
+        self._places.close()
 
     def _hand_out(self, requests: Sequence[EvaluationRequest], waiting: deque[int]) -> None:
         """Gives every idle evaluator that is there the next request."""
@@ -180,11 +178,11 @@ class EvaluatorGroup:
         self.num_lost += 1
         if lost.losses_in_a_row == MOST_LOSSES_IN_A_ROW:
             raise WorkerLost("evaluator", f"{MOST_LOSSES_IN_A_ROW + 1} times in a row: {describe(error)}")
-        self._members[number] = self._start()
+        self._members[number] = self._start(number)
         self._members[number].losses_in_a_row = lost.losses_in_a_row + 1
 
-    def _start(self) -> _Member:
-        options = spread_options(evaluator_bundle(self.config))
+    def _start(self, number: int) -> _Member:
+        options = spread_options(evaluator_bundle(self.config)) if number else self._places.options(0)
         actor = ray.remote(EvaluatorActor).options(**options).remote(self._tasks, self.config)
         return _Member(actor, actor.process_id.remote())
 

@@ -120,7 +120,8 @@ class LearnerGroup:
         world = config.learners
         bundle = learner_bundle(config, ray.cluster_resources().get("GPU", 0.0))
         placement = config.placement
-        self._places = ReservedPlaces([bundle] * world, placement.learners.strategy, placement.wait_seconds)
+        strategy = placement.learners.strategy
+        self._places = ReservedPlaces("learners", [bundle] * world, strategy, placement.wait_seconds)
         self._actors = [
             ray.remote(LearnerActor)
             .options(**self._places.options(rank))

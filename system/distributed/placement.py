@@ -1,8 +1,8 @@
 """What a run's actors take of a cluster, and where they go.
 
 Learners are placed all at once or not at all, in a placement group. Rollout workers and evaluators are placed one
-by one, spread over the nodes, so that they may come and go. Within a trial of a sweep all live in the trial's own
-group.
+by one, spread over the nodes, so that they may come and go; only one evaluator's place is kept for its successors.
+Within a trial of a sweep all live in the trial's own group.
 """
 
 import math
@@ -113,9 +113,10 @@ def spread_options(bundle: Bundle) -> dict[str, Any]:
 
 
 class ReservedPlaces:
-    """Room for several actors at once.
+    """Room for several actors at once, and for those that take their places later.
 
     Args:
+        who: `learners`; for the message.
         bundles: resources of each.
         strategy: pack, spread, strict_pack or strict_spread.
         wait_seconds: for others to make room.
@@ -124,7 +125,7 @@ class ReservedPlaces:
         ClusterLost: there was no room in that time.
     """
 
-    def __init__(self, bundles: Sequence[Bundle], strategy: str, wait_seconds: float) -> None:
+    def __init__(self, who: str, bundles: Sequence[Bundle], strategy: str, wait_seconds: float) -> None:
         self.bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
         self._group: PlacementGroup | None = None
         # A trial's group holds the places already, and a bundle of nothing cannot be asked for.
@@ -133,7 +134,7 @@ class ReservedPlaces:
             if not self._group.wait(timeout_seconds=max(1, math.ceil(wait_seconds))):
                 self.close()
                 raise ClusterLost(
-                    f"no room for {len(self.bundles)} learners of {describe_bundle(self.bundles[0])} ({strategy}) "
+                    f"no room for {len(self.bundles)} {who} of {describe_bundle(self.bundles[0])} ({strategy}) "
                     f"in {wait_seconds:g} s; free: {describe_bundle(ray.available_resources())}"
                 )
 

@@ -62,8 +62,6 @@ class RayWorkers:
             evaluators = EvaluatorGroup if config.evaluators else LocalEvaluators
             self.evaluators = evaluators(data.tasks, config)
             stack.callback(self.evaluators.close)
-            if isinstance(self.evaluators, EvaluatorGroup):
-                self.evaluators.wait_for_one()  # before rollout workers take all the room
             if config.rollout_workers:
                 self.rollouts = RolloutGroup(data.tasks, config, self.replay, epoch, folder.name)
                 stack.callback(self.rollouts.close)

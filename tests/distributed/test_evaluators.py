@@ -152,9 +152,9 @@ def test_evaluators_that_die_again_and_again_end_the_run(group: Any, monkeypatch
 
 @pytest.mark.usefixtures("ray_session")
 def test_no_room_for_any_evaluator_ends_the_run(group: Any) -> None:
-    said = r"^none of 2 evaluators started in 2 s: each takes 9 CPU, 0 GPU; free: "
+    said = r"^no room for 1 evaluator of 9 CPU, 0 GPU \(pack\) in 2 s; free: "
     with pytest.raises(ClusterLost, match=said):
-        list(group(num=2, cpus=9, placement={"wait_seconds": 2.0}).measure(REPORTS, lambda: None))
+        group(num=2, cpus=9, placement={"wait_seconds": 2.0})
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -165,8 +165,8 @@ def test_an_unknown_policy_reads_as_in_one_process(group: Any) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_rollout_workers_leave_room_for_an_evaluator(tmp_path: Path) -> None:
-    """All four CPUs are taken by rollout workers, but for one that there must be an evaluator for."""
+def test_rollout_workers_leave_room_for_an_evaluator_and_for_its_successor(tmp_path: Path) -> None:
+    """Four rollout workers want all four CPUs; one is kept, and one of them waits in vain."""
     placement = {"rollout_workers": {"at_least": 1}, "wait_seconds": 60.0}
     config = tiny_config(tmp_path, deterministic=False, rollout_workers=4, evaluators=1, placement=placement)
     workers = ray_workers(config, tmp_path, tmp_path / "run")
@@ -176,5 +176,11 @@ def test_rollout_workers_leave_room_for_an_evaluator(tmp_path: Path) -> None:
         assert index == 0
         assert isinstance(workers.rollouts, RolloutGroup)
         assert workers.rollouts.num_started() < 4
+        assert workers.take_losses() == {}
+        kill_process(workers.processes()["evaluator-0"])
+        assert len(list(workers.evaluators.measure([SCHEDULED], lambda: None))) == 1
+        assert workers.rollouts.num_started() < 4
+        assert workers.take_losses() == {"evaluator_lost": 1}
+        assert workers.take_losses() == {}
     finally:
         workers.close()

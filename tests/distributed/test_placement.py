@@ -105,13 +105,13 @@ def test_no_room_for_anyone_ends_the_run(group: Any) -> None:
 
 @pytest.mark.usefixtures("ray_session")
 def test_learners_are_placed_together_or_not_at_all() -> None:
-    places = ReservedPlaces([{"CPU": 1.0, "GPU": 0.0}] * 2, "pack", 60.0)
+    places = ReservedPlaces("learners", [{"CPU": 1.0, "GPU": 0.0}] * 2, "pack", 60.0)
     assert places.options(1)["scheduling_strategy"].placement_group_bundle_index == 1
     said = r"^no room for 3 learners of 1 CPU, 0 GPU \(pack\) in 1 s; free: 2 CPU, 0 GPU$"
     with pytest.raises(ClusterLost, match=said):
-        ReservedPlaces([{"CPU": 1.0, "GPU": 0.0}] * 3, "pack", 1.0)
+        ReservedPlaces("learners", [{"CPU": 1.0, "GPU": 0.0}] * 3, "pack", 1.0)
     places.close()
-    again = ReservedPlaces([{"CPU": 1.0}] * 4, "pack", 60.0)
+    again = ReservedPlaces("learners", [{"CPU": 1.0}] * 4, "pack", 60.0)
     again.close()
 
 

@@ -232,10 +232,14 @@ def test_losses_fall_on_a_repeated_batch() -> None:
         assert float(history[-1][name]) < 0.6 * float(history[0][name]), name
 
 
-def test_the_learning_rate_warms_up_and_stays() -> None:
+def test_the_learning_rate_warms_up_and_stays_or_falls() -> None:
     training = WorldActionTrainingConfig(learning_rate=1.0, online_learning_rate=0.25, warmup_steps=4)
-    assert [learning_rate_at(training, "offline", step) for step in (0, 1, 3, 4, 90)] == [0.25, 0.5, 1.0, 1.0, 1.0]
-    assert learning_rate_at(training, "online", 0) == 0.25
+    steps = (0, 1, 3, 4, 90)
+    assert [learning_rate_at(training, "offline", step, 100) for step in steps] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    falling = replace(training, final_learning_rate_fraction=0.1)
+    rates = [learning_rate_at(falling, "offline", step, 100) for step in (1, 3, 4, 52, 100, 200)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
+    assert learning_rate_at(falling, "online", 0, 100) == 0.25
     learner = WorldActionLearner(make_agent(), CONFIG)
     update(learner, 0)
     assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(1.5e-3)
