@@ -32,9 +32,13 @@ MAX_PRESET_CHAIN = 8
 MAX_INTEGER = 2**63 - 1
 POLICIES = {
     "m3pc": ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
-    "jowa": ("random", "clone", "q_greedy", "beam"),
+    "jowa": ("random", "clone", "clone_sampled", "q_greedy", "beam"),
 }
-UNTRAINED_POLICIES = {"jowa": ("clone",), "clone": ("q_greedy", "beam"), "conservative_q": ("clone", "beam")}
+UNTRAINED_POLICIES = {
+    "jowa": ("clone", "clone_sampled"),
+    "clone": ("q_greedy", "beam"),
+    "conservative_q": ("clone", "clone_sampled", "beam"),
+}
 """Of the world-action family: what would act from outputs that an objective does not train."""
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")

@@ -170,17 +170,19 @@ class WorldActionLearner:
         self, windows: TokenWindows, world_alone: bool, imagined: ImaginedEnds | None = None
     ) -> tuple[torch.Tensor, Losses]:
         training, model = self.config.jowa, self.agent.model
-        hidden = model(windows.tokens, windows.actions, windows.game)
-        features = hidden[:, :, model.tokens_per_frame - 1]
-        if training.objective == "clone":
-            loss = clone_loss(self.agent, features, windows)
-            return loss, {"clone/loss": loss}
         terms, metrics = [], {}
         if training.objective == "jowa":
+            hidden = model(windows.tokens, windows.actions, windows.game)
+            features = hidden[:, :, model.tokens_per_frame - 1]
             world = world_losses(model, *_recorded(hidden, windows, imagined))
             metrics.update({f"world/{name}_loss": value for name, value in world.items()})
             weight = 1.0 if world_alone else training.world_weight
             terms.append(weight * (world["token"] + world["reward"] + world["end"]))
+        else:
+            features = model.frame_features(windows.tokens, windows.actions, windows.game)
+        if training.objective == "clone":
+            loss = clone_loss(self.agent, features, windows)
+            return loss, {"clone/loss": loss}
         if not world_alone:
             plan = backups(windows, self.config.discount, training.bootstrap_steps)
             target_features = self._target_features(features, windows)
@@ -224,9 +226,9 @@ class WorldActionLearner:
             return features.detach()
         model = self.agent.model
         was_training = model.training
-        hidden = model.eval()(windows.tokens, windows.actions, windows.game)
+        features = model.eval().frame_features(windows.tokens, windows.actions, windows.game)
         model.train(was_training)
-        return hidden[:, :, model.tokens_per_frame - 1]
+        return features
 
     def _learns_world_alone(self, stage: str, step: int) -> bool:
         return self.config.jowa.objective == "jowa" and stage == "offline" and step < self.world_steps

@@ -5,7 +5,8 @@
 | random | uniform valid actions |
 | q_greedy | the largest Q, without looking ahead |
 | beam | beam search through imagined frames |
-| clone | the action that the data's players would most likely take; of agents trained to imitate, these alone |
+| clone | the action that the data's players would most likely take; only of agents trained to imitate |
+| clone_sampled | an action drawn as those players would; likewise |
 
 Exploring (`select: sample`), `q_greedy` and `beam` draw first actions in proportion to their utility.
 """
@@ -25,6 +26,7 @@ from system.evaluation.acting import Decision, Policy
 from system.evaluation.history import History
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
+from system.planning.utility import draw_candidate
 from system.types import TaskSpec
 
 
@@ -83,27 +85,32 @@ class BeamSearchPolicy:
 
 
 class ClonePolicy:
-    """The likeliest valid action of the imitating output.
+    """The likeliest valid action of the imitating output, or one drawn by its probabilities.
 
     Args:
         agent: trained with `jowa.objective: clone`.
         task: the game that is played.
+        sampled: whether actions are drawn.
     """
 
-    def __init__(self, agent: WorldActionAgent, task: TaskSpec) -> None:
+    def __init__(self, agent: WorldActionAgent, task: TaskSpec, *, sampled: bool) -> None:
         if agent.model.clone_output is None:
-            raise ConfigError("evaluation.policies: 'clone' needs an agent trained with jowa.objective: clone")
+            raise ConfigError("evaluation.policies: cloning needs an agent trained with jowa.objective: clone")
         self.agent = agent
         self.game = task.game
+        self.sampled = sampled
         self.imagination = WorldActionImagination(agent.model, discount=1.0)
 
     @torch.no_grad()
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Draws nothing."""
+        """Reads as many frames as a training window has."""
         context = _context(self.agent, self.game, history, rows, self.agent.model.context_length)
         carry, _ = self.imagination.begin(context)
         logits = self.agent.model.clone_logits(carry.cache.hidden)
-        return Decision(logits.masked_fill(~context.valid_actions, -torch.inf).argmax(dim=-1).cpu().numpy())
+        logits = logits.masked_fill(~context.valid_actions, -torch.inf)
+        if self.sampled:
+            return Decision(draw_candidate(logits.softmax(dim=-1), generator).cpu().numpy())
+        return Decision(logits.argmax(dim=-1).cpu().numpy())
 
 
 Build = Callable[[WorldActionAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
@@ -114,7 +121,8 @@ FRAME_POLICIES: Mapping[str, Build] = {
         agent, task, config.discount, replace(planner, horizon=0)
     ),
     "beam": lambda agent, task, config, planner: BeamSearchPolicy(agent, task, config.discount, planner),
-    "clone": lambda agent, task, config, planner: ClonePolicy(agent, task),
+    "clone": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=False),
+    "clone_sampled": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=True),
 }
 
 

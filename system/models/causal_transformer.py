@@ -140,6 +140,19 @@ class CausalBlock(TransformerBlock):
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.finish(tokens, attended.transpose(1, 2).flatten(2)), key, value
 
+    def at_positions(
+        self, tokens: Float[torch.Tensor, "B n D"], positions: Int[torch.Tensor, "Q"]
+    ) -> Float[torch.Tensor, "B Q D"]:
+        """Transforms some tokens of whole sequences (equal to taking them from the full result)."""
+        normed, width = self.attention_norm(tokens), tokens.shape[-1]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query = self._split(functional.linear(normed[:, positions], weight[:width], bias[:width]))
+        read = functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
+        key, value = (self._split(each) for each in read)
+        past = torch.arange(tokens.shape[1], device=positions.device) <= positions[:, None]
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=past)
+        return self.finish(tokens[:, positions], attended.transpose(1, 2).flatten(2))
+
     def project(self, tokens: Float[torch.Tensor, "B n D"]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values, each [B, heads, n, size]."""
         query, key, value = self.query_key_value(self.attention_norm(tokens)).chunk(3, dim=-1)
@@ -167,11 +180,16 @@ class CausalTransformer(nn.Module):
         self.blocks = nn.ModuleList(CausalBlock(width, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Float[torch.Tensor, "B n D"]) -> Float[torch.Tensor, "B n D"]:
-        """Transforms whole sequences; position i sees positions 0 … i."""
-        for block in self.causal_blocks():
+    def forward(
+        self, tokens: Float[torch.Tensor, "B n D"], positions: Int[torch.Tensor, "Q"] | None = None
+    ) -> Float[torch.Tensor, "B Q D"]:
+        """Transforms whole sequences; position i sees 0 … i. Returns all outputs or those at `positions`."""
+        *first, last_block = self.causal_blocks()
+        for block in first:
             tokens = block.over_sequence(tokens)[0]
-        return self.norm(tokens)
+        if positions is None:
+            return self.norm(last_block.over_sequence(tokens)[0])
+        return self.norm(last_block.at_positions(tokens, positions))
 
     @torch.no_grad()
     def read(

@@ -154,10 +154,20 @@ class WorldActionModel(nn.Module):
         Raises:
             ShapeError: there are more than `context_length` frames, or K is not the model's.
         """
-        steps = torch.cat([self._embed_frames(tokens, game), self._embed_actions(actions, game)[:, :, None]], 2)
-        sequence = steps.flatten(1, 2)
-        hidden = self.backbone(self.dropout(sequence + self.positions[: sequence.shape[1]]))
-        return hidden.unflatten(1, steps.shape[1:3])
+        hidden = self.backbone(self._sequence(tokens, actions, game))
+        return hidden.unflatten(1, (-1, self.tokens_per_frame + 1))
+
+    def frame_features(
+        self,
+        tokens: Int[torch.Tensor, "B T K"],
+        actions: Int[torch.Tensor, "B T"],
+        game: Int[torch.Tensor, "B"],
+    ) -> Float[torch.Tensor, "B T D"]:
+        """The outputs of `forward` at the frames' last tokens, from which actions are valued; the others are not
+        computed."""
+        per_step = self.tokens_per_frame + 1
+        last = torch.arange(tokens.shape[1], device=tokens.device) * per_step + self.tokens_per_frame - 1
+        return self.backbone(self._sequence(tokens, actions, game), last)
 
     @property
     def num_valued_frames(self) -> int:
@@ -272,6 +282,17 @@ class WorldActionModel(nn.Module):
         memory = cache.memory.with_room(self.tokens_per_frame + 1)
         hidden, memory = self.backbone.step(embedded + self.positions[cache.next_position], memory)
         return replace(cache, hidden=hidden, memory=memory, next_position=cache.next_position + 1)
+
+    def _sequence(
+        self,
+        tokens: Int[torch.Tensor, "B T K"],
+        actions: Int[torch.Tensor, "B T"],
+        game: Int[torch.Tensor, "B"],
+    ) -> Float[torch.Tensor, "B n D"]:
+        """What the backbone reads of whole windows."""
+        steps = torch.cat([self._embed_frames(tokens, game), self._embed_actions(actions, game)[:, :, None]], 2)
+        sequence = steps.flatten(1, 2)
+        return self.dropout(sequence + self.positions[: sequence.shape[1]])
 
     def _embed_frames(
         self, tokens: Int[torch.Tensor, "B T K"], game: Int[torch.Tensor, "B"]

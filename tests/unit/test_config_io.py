@@ -186,7 +186,7 @@ def test_keys_that_do_not_go_together_are_refused(overrides: list[str], key: str
     ("objective", "horizon", "allowed"),
     [
         ("jowa", 2, {"random", "q_greedy", "beam"}),
-        ("clone", 2, {"random", "clone"}),
+        ("clone", 2, {"random", "clone", "clone_sampled"}),
         ("conservative_q", 0, {"random", "q_greedy"}),
     ],
 )

@@ -134,9 +134,22 @@ def test_a_clone_takes_the_likeliest_valid_action() -> None:
         assert action == best_valid(agent.model.clone_logits(whole_pass(agent, row, 3)))
 
 
-def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent) -> None:
-    with pytest.raises(ConfigError, match="clone"):
-        act("clone", agent)
+def test_a_sampled_clone_draws_valid_actions_as_often_as_they_are_likely() -> None:
+    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    row = int(ROWS[0])
+    logits = agent.model.clone_logits(whole_pass(agent, row, 3))
+    likely = logits.masked_fill(~agent.valid_actions[TASK.game], -torch.inf).softmax(dim=-1).detach().numpy()
+    policy = FRAME_POLICIES["clone_sampled"](agent, agent.task, CONFIG, PLANNER)
+    drawn = policy.act(make_history(), np.full(4000, row), torch.Generator().manual_seed(0)).action
+    counts = np.bincount(drawn, minlength=6)
+    assert np.allclose(counts / 4000, likely, atol=0.03)
+    assert (counts > 0).sum() == len(VALID)
+
+
+@pytest.mark.parametrize("name", ["clone", "clone_sampled"])
+def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent, name: str) -> None:
+    with pytest.raises(ConfigError, match="cloning needs an agent trained with jowa"):
+        act(name, agent)
 
 
 @pytest.mark.parametrize("name", ["q_greedy", "beam"])

@@ -67,6 +67,19 @@ def test_games_are_told_apart_and_shorter_sequences_are_beginnings() -> None:
     assert ((other - whole).abs().amax(-1) > 1e-4).all()
 
 
+def test_features_of_frames_alone_are_those_of_the_whole_with_the_same_gradients() -> None:
+    model = make_model()
+    tokens, actions, game = draw()
+    features = model.frame_features(tokens, actions, game)
+    whole = model(tokens, actions, game)[:, :, PER_FRAME - 1]
+    assert torch.allclose(features, whole, atol=1e-5)
+    weight = torch.linspace(-1.0, 1.0, features.numel()).view_as(features)
+    parts = list(model.backbone.parameters())
+    ours, theirs = (torch.autograd.grad((weight * each).sum(), parts) for each in (features, whole))
+    assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-3) for a, b in zip(ours, theirs, strict=True))
+    assert max(float(each.abs().max()) for each in ours) > 1.0
+
+
 def check_against_whole_sequences(
     model: WorldActionModel,
     cache: WorldActionCache,
