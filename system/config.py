@@ -127,6 +127,14 @@ class WorldActionTrainingConfig:
     )
     imagined_start: float = setting(0.3, low=0.0, high=1.0, doc="first part of pretraining, on data alone")
     imagined_steps: int = setting(2, low=1, high=64, doc="planned by beam search at the end of such a window")
+    clone_weight: float = setting(
+        0.0, low=0.0, high=1e3, doc="of imitating the data's actions beside the joint losses; 0: nothing imitates"
+    )
+
+    @property
+    def imitates(self) -> bool:
+        """Whether there is an output that learns the data's actions."""
+        return self.objective == "clone" or (self.objective == "jowa" and self.clone_weight > 0.0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,9 @@ class PlannerConfig:
     )
     num_candidates: int = setting(32, low=1, high=100_000, doc="N")
     beam_width: int = setting(4, low=1, high=100_000, doc="W, for beam search")
+    support_threshold: float = setting(
+        0.0, low=0.0, high=1.0, doc="an action's least likelihood in the data, as a share of the largest (Atari)"
+    )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "argmax"] = setting(
         "expectation", doc="how evaluation picks; exploration always samples"

@@ -34,7 +34,7 @@ POLICIES = {
     "m3pc": ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
     "jowa": ("random", "clone", "clone_sampled", "q_greedy", "beam"),
 }
-UNTRAINED_POLICIES = {
+UNTRAINED_POLICIES: dict[str, tuple[str, ...]] = {
     "jowa": ("clone", "clone_sampled"),
     "clone": ("q_greedy", "beam"),
     "conservative_q": ("clone", "clone_sampled", "beam"),
@@ -168,6 +168,11 @@ def _validate_run(config: RunConfig) -> None:
         raise ConfigError(
             f"placement.rollout_workers.at_least: {least} exceeds rollout_workers = {config.rollout_workers}"
         )
+    if config.planner.support_threshold > 0.0 and not (config.algorithm == "jowa" and config.jowa.imitates):
+        raise ConfigError(
+            f"planner.support_threshold: {config.planner.support_threshold:g} needs an output that imitates the "
+            "data's actions: algorithm and jowa.objective: jowa, jowa.clone_weight above 0"
+        )
     _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
     if config.algorithm == "jowa":
         _validate_objective(config)
@@ -234,7 +239,7 @@ def _validate_policies(policies: tuple[str, ...], known: tuple[str, ...]) -> Non
 def _validate_objective(config: RunConfig) -> None:
     """Nothing may act from outputs that are not trained, neither in evaluation nor to explore."""
     objective = config.jowa.objective
-    untrained = UNTRAINED_POLICIES[objective]
+    untrained = () if objective == "jowa" and config.jowa.imitates else UNTRAINED_POLICIES[objective]
     for policy in config.evaluation.policies:
         if policy in untrained:
             raise ConfigError(

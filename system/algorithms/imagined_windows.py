@@ -71,7 +71,7 @@ def with_imagined_ends(
     past, longest = windows.select(rows), windows.valid.shape[1] - 1 - num_steps
     num_real = past.valid.sum(dim=1).clamp_max(longest)
     plan = beam_search(
-        WorldActionImagination(agent.model, discount),
+        WorldActionImagination(agent.model, discount, planner.support_threshold),
         _present(agent, past, num_real, longest),
         config=replace(planner, horizon=num_steps, select="argmax"),
         generator=torch.Generator(agent.device),

@@ -7,9 +7,10 @@ With hidden outputs of the world-action model, r = sign of the reward, all sums 
     CQL      log Σ_a exp Q(s_t, a) − Q(s_t, a_t)                   over the same steps
 
 The first `jowa.world_share` of the offline updates minimise the world losses alone, all others
-β·world + TD + α·CQL. Where `jowa.imagined_share` asks for it (few-shot adaptation), from `jowa.imagined_start` on
-that share of the windows ends in imagined steps (`system.algorithms.imagined_windows`): world losses are of the
-recorded windows, TD of all, and
+β·world + TD + α·CQL; `jowa.clone_weight` adds the cross-entropy of the data's actions to both. Where
+`jowa.imagined_share` asks for it (few-shot adaptation), from `jowa.imagined_start` on that share of the windows
+ends in imagined steps (`system.algorithms.imagined_windows`): world losses are of the recorded windows, TD of all,
+and
 
     COMBO    E_{ŝ,â planned} Q(ŝ, â) − E_{s,a data} Q(s, a)        takes the place of CQL
 
@@ -30,6 +31,9 @@ Deviations from the paper and its public code, with the reason:
 - values begin at a return of 0, not in the middle of the support; a bias fades by γ per target copy only;
 - a share of each target may be what the episode really received from there on (`jowa.return_share`; 0 is the
   paper's): bootstrapping alone needs far more updates before values tell good states from bad ones;
+- the data's actions may be imitated beside all that (`jowa.clone_weight`), and actions that are unlikely in the
+  data left out, of targets as of plans (`planner.support_threshold`, as in discrete BCQ): with little data CQL
+  alone holds values of what nobody does in check too slowly;
 - returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
   reward back by so many steps per copy; 1 is the paper's;
 - the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's);
@@ -180,9 +184,12 @@ class WorldActionLearner:
             terms.append(weight * (world["token"] + world["reward"] + world["end"]))
         else:
             features = model.frame_features(windows.tokens, windows.actions, windows.game)
-        if training.objective == "clone":
-            loss = clone_loss(self.agent, features, windows)
-            return loss, {"clone/loss": loss}
+        if training.imitates:
+            imitation = clone_loss(self.agent, *_recorded(features, windows, imagined))
+            metrics["clone/loss"] = imitation
+            if training.objective == "clone":
+                return imitation, metrics
+            terms.append(training.clone_weight * imitation)
         if not world_alone:
             plan = backups(windows, self.config.discount, training.bootstrap_steps)
             target_features = self._target_features(features, windows)
@@ -194,6 +201,7 @@ class WorldActionLearner:
                 plan,
                 imagined,
                 return_share=training.return_share,
+                support_threshold=self.config.planner.support_threshold,
             )
             metrics.update(
                 {
@@ -251,8 +259,8 @@ class WorldActionLearner:
 
 
 def _recorded(
-    hidden: Float[torch.Tensor, "B T K1 D"], windows: TokenWindows, imagined: ImaginedEnds | None
-) -> tuple[Float[torch.Tensor, "R T K1 D"], TokenWindows]:
+    hidden: Float[torch.Tensor, "B T *outputs D"], windows: TokenWindows, imagined: ImaginedEnds | None
+) -> tuple[Float[torch.Tensor, "R T *outputs D"], TokenWindows]:
     """Outputs and windows without those with an imagined end: the model is not to learn from itself."""
     if imagined is None:
         return hidden, windows

@@ -172,6 +172,7 @@ def value_losses(
     imagined: ImaginedEnds | None = None,
     *,
     return_share: float = 0.0,
+    support_threshold: float = 0.0,
 ) -> Losses:
     """Distributional TD error, the penalty of CQL (eq. 9) or COMBO (eq. 4), and the mean Q of what was done.
 
@@ -183,10 +184,13 @@ def value_losses(
         plan: their backups.
         imagined: where some windows end in imagined steps: COMBO's penalty is for these; None asks for CQL's.
         return_share: m of a target that is (1 − m) backed up and m the return that was received, where known.
+        support_threshold: τ of the actions among which the best next one is chosen.
     """
     support = agent.model.q_head.support
     valid_actions = agent.valid_actions[windows.game][:, None]
-    target = _target_distribution(agent, target_features, valid_actions, plan)
+    with torch.no_grad():
+        considered = agent.model.considered_actions(target_features, valid_actions, support_threshold)
+    target = _target_distribution(agent, target_features, considered, plan)
     target = _with_received(target, windows, return_share, support)
     log_probabilities = agent.model.q_head(features)
     taken = windows.actions[..., None]
@@ -256,11 +260,11 @@ def _with_received(
 def _target_distribution(
     agent: WorldActionAgent,
     features: Float[torch.Tensor, "B T D"],
-    valid_actions: Bool[torch.Tensor, "B 1 A"],
+    considered: Bool[torch.Tensor, "B T1 A"],
     plan: Backups,
 ) -> Float[torch.Tensor, "B T Z"]:
     """Distribution of each step's backed-up return; anything where it is not known."""
-    q_values = agent.model.q_values(features).masked_fill(~valid_actions, float("-inf"))
+    q_values = agent.model.q_values(features).masked_fill(~considered, float("-inf"))
     best = q_values.argmax(dim=-1)[..., None, None]
     valued = agent.target_head(features).take_along_dim(best, dim=2)[:, :, 0].exp()
     later = valued.take_along_dim(plan.states[..., None], dim=1)

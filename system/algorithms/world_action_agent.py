@@ -46,7 +46,7 @@ class WorldActionAgent(nn.Module):
                 num_actions=task.action_dim,
                 num_games=len(GAMES),
                 config=config.world,
-                clones=config.jowa.objective == "clone",
+                clones=config.jowa.imitates,
             )
         self.target_head = copy.deepcopy(self.model.q_head)
         self.tokenizer.requires_grad_(False)

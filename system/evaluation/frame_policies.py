@@ -5,7 +5,7 @@
 | random | uniform valid actions |
 | q_greedy | the largest Q, without looking ahead |
 | beam | beam search through imagined frames |
-| clone | the action that the data's players would most likely take; only of agents trained to imitate |
+| clone | the action that the data's players would most likely take; only of agents that learnt to imitate |
 | clone_sampled | an action drawn as those players would; likewise |
 
 Exploring (`select: sample`), `q_greedy` and `beam` draw first actions in proportion to their utility.
@@ -52,7 +52,7 @@ class BeamSearchPolicy:
     Args:
         agent: in evaluation mode.
         task: the game that is played.
-        discount: γ that its values were trained with.
+        config: that the agent was trained with.
         planner: how to plan; horizon 0 acts on Q alone. What the horizon takes of the model's frames, the
             history cannot have. An expectation of actions does not exist, the best one is taken for it.
 
@@ -61,8 +61,10 @@ class BeamSearchPolicy:
             for the present one.
     """
 
-    def __init__(self, agent: WorldActionAgent, task: TaskSpec, discount: float, planner: PlannerConfig) -> None:
-        if agent.model.clone_output is not None:
+    def __init__(
+        self, agent: WorldActionAgent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+    ) -> None:
+        if config.jowa.objective == "clone":
             raise ConfigError(
                 "evaluation.policies: q_greedy and beam need values, which jowa.objective: clone does not train"
             )
@@ -74,7 +76,7 @@ class BeamSearchPolicy:
             )
         self.agent = agent
         self.game = task.game
-        self.imagination = WorldActionImagination(agent.model, discount)
+        self.imagination = WorldActionImagination(agent.model, config.discount, planner.support_threshold)
         self.planner = replace(planner, select="argmax") if planner.select == "expectation" else planner
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
@@ -88,14 +90,14 @@ class ClonePolicy:
     """The likeliest valid action of the imitating output, or one drawn by its probabilities.
 
     Args:
-        agent: trained with `jowa.objective: clone`.
+        agent: that learnt to imitate.
         task: the game that is played.
         sampled: whether actions are drawn.
     """
 
     def __init__(self, agent: WorldActionAgent, task: TaskSpec, *, sampled: bool) -> None:
         if agent.model.clone_output is None:
-            raise ConfigError("evaluation.policies: cloning needs an agent trained with jowa.objective: clone")
+            raise ConfigError("evaluation.policies: cloning needs an agent that imitates (jowa.clone_weight)")
         self.agent = agent
         self.game = task.game
         self.sampled = sampled
@@ -118,9 +120,9 @@ Build = Callable[[WorldActionAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
 FRAME_POLICIES: Mapping[str, Build] = {
     "random": lambda agent, task, config, planner: RandomButtons(task.valid_actions),
     "q_greedy": lambda agent, task, config, planner: BeamSearchPolicy(
-        agent, task, config.discount, replace(planner, horizon=0)
+        agent, task, config, replace(planner, horizon=0)
     ),
-    "beam": lambda agent, task, config, planner: BeamSearchPolicy(agent, task, config.discount, planner),
+    "beam": BeamSearchPolicy,
     "clone": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=False),
     "clone_sampled": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=True),
 }

@@ -5,7 +5,7 @@ and that of its position are added. What is read where:
 
     next token            at every token that precedes a frame token (the action precedes the next frame)
     reward, termination   at the action
-    value of each action  at the frame's last token
+    value of each action  at the frame's last token; what the data's players would do, where that is learnt
 
 Positions are absolute and count from 0 at the first frame that is given, so sequences are aligned on the
 left (`left_aligned`), in training as at play.
@@ -13,6 +13,7 @@ left (`left_aligned`), in training as at play.
 Source: JOWA section 4.1.1, figure 1, eqs. 5–7.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -200,6 +201,28 @@ class WorldActionModel(nn.Module):
         if self.clone_output is None:
             raise ShapeError("the world-action model has no output for imitating actions (jowa.objective: clone)")
         return self.clone_output(self.q_head.trunk(hidden).mean(dim=0)).float()
+
+    def considered_actions(
+        self, hidden: Float[torch.Tensor, "*B D"], valid_actions: Bool[torch.Tensor, "*B1 A"], threshold: float
+    ) -> Bool[torch.Tensor, "*B2 A"]:
+        """At a frame's last token: the valid actions that are worth a thought, π(a|s) ≥ τ·max π(·|s) of the data's
+        players.
+
+        Where data are few, Q of an action that nobody takes is a guess, and the largest of several guesses is too
+        large (discrete BCQ: Fujimoto et al. 2019, "Benchmarking Batch Deep Reinforcement Learning Algorithms").
+
+        Args:
+            hidden: outputs at the frames' last tokens.
+            valid_actions: of the games.
+            threshold: τ. 0 considers all of them, 1 the likeliest alone.
+
+        Raises:
+            ShapeError: τ > 0 and the model was made without `clones`.
+        """
+        if threshold == 0.0:
+            return valid_actions
+        logits = self.clone_logits(hidden).masked_fill(~valid_actions, -torch.inf)
+        return logits >= logits.amax(dim=-1, keepdim=True) + math.log(threshold)
 
     @torch.no_grad()
     def prefill(

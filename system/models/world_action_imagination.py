@@ -38,11 +38,14 @@ class WorldActionImagination:
         model: in evaluation mode; it has positions for `context_length` frames, what is read and what is
             imagined together.
         discount: γ that its values were trained with.
+        support_threshold: τ of the actions that are considered (`WorldActionModel.considered_actions`); to the
+            planner the others are as good as invalid.
     """
 
-    def __init__(self, model: WorldActionModel, discount: float) -> None:
+    def __init__(self, model: WorldActionModel, discount: float, support_threshold: float = 0.0) -> None:
         self.model = model
         self.discount = discount
+        self.support_threshold = support_threshold
 
     @torch.no_grad()
     def begin(self, context: TokenContext) -> tuple[ImaginedFrames, Float[torch.Tensor, "B A"]]:
@@ -80,4 +83,6 @@ class WorldActionImagination:
         return carry.tokens
 
     def _values(self, carry: ImaginedFrames) -> Float[torch.Tensor, "M A"]:
-        return self.model.q_values(carry.cache.hidden).masked_fill(~carry.valid_actions, -torch.inf)
+        hidden = carry.cache.hidden
+        considered = self.model.considered_actions(hidden, carry.valid_actions, self.support_threshold)
+        return self.model.q_values(hidden).masked_fill(~considered, -torch.inf)

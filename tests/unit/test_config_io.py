@@ -166,6 +166,8 @@ def test_a_wrong_choice_names_the_nearest() -> None:
         ([*FRAMES, "world.value_low=30"], "world.value_low"),
         ([*FRAMES, "learners=3"], "jowa.batch_size"),
         ([*FRAMES, "evaluation.policies=[iql]"], "evaluation.policies"),
+        ([*FRAMES, "planner.support_threshold=0.3"], "planner.support_threshold"),
+        (["planner.support_threshold=0.3"], "planner.support_threshold"),
         (["planner.name=beam_search"], "planner.name"),
         (["dataset.also=[a/b-v0]"], "dataset.also"),
         (["planner.horizon=9"], "planner.horizon"),
@@ -203,6 +205,13 @@ def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
             assert refusal(*keys, online, chosen) == (
                 f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
             )
+
+
+def test_what_imitates_beside_the_rest_may_act_and_be_asked() -> None:
+    keys = [*FRAMES, "jowa.clone_weight=1", "evaluation.policies=[clone, clone_sampled, q_greedy, beam]"]
+    assert build(*keys, "planner.support_threshold=0.3").jowa.imitates
+    message = refusal(*keys[:-1], "jowa.objective=conservative_q", "planner.support_threshold=0.3")
+    assert message.startswith("planner.support_threshold: 0.3 needs an output that imitates")
 
 
 @pytest.mark.parametrize(

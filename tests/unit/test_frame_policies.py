@@ -63,8 +63,10 @@ def make_history() -> History:
     return history
 
 
-def act(name: str, agent: WorldActionAgent, planner: PlannerConfig = PLANNER, seed: int = 0) -> np.ndarray:
-    policy = FRAME_POLICIES[name](agent, agent.task, replace(CONFIG, planner=planner), planner)
+def act(
+    name: str, agent: WorldActionAgent, planner: PlannerConfig = PLANNER, seed: int = 0, config: RunConfig = CONFIG
+) -> np.ndarray:
+    policy = FRAME_POLICIES[name](agent, agent.task, replace(config, planner=planner), planner)
     return policy.act(make_history(), ROWS, torch.Generator().manual_seed(seed)).action
 
 
@@ -148,15 +150,23 @@ def test_a_sampled_clone_draws_valid_actions_as_often_as_they_are_likely() -> No
 
 @pytest.mark.parametrize("name", ["clone", "clone_sampled"])
 def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent, name: str) -> None:
-    with pytest.raises(ConfigError, match="cloning needs an agent trained with jowa"):
+    with pytest.raises(ConfigError, match="cloning needs an agent that imitates"):
         act(name, agent)
 
 
 @pytest.mark.parametrize("name", ["q_greedy", "beam"])
 def test_an_agent_that_imitates_has_no_values_to_act_on(name: str) -> None:
-    clone = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    config = replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone"))
     with pytest.raises(ConfigError, match=r"^evaluation\.policies: .*jowa\.objective: clone does not train$"):
-        act(name, clone)
+        act(name, make_agent(config), config=config)
+
+
+def test_an_agent_that_also_imitates_takes_the_best_of_the_likely_actions() -> None:
+    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(clone_weight=1.0)))
+    likeliest, best = act("clone", agent), act("q_greedy", agent)
+    assert likeliest.tolist() != best.tolist()
+    for name in ("q_greedy", "beam"):
+        assert act(name, agent, replace(PLANNER, support_threshold=1.0)).tolist() == likeliest.tolist()
 
 
 def test_a_horizon_that_leaves_no_frame_is_refused(agent: WorldActionAgent) -> None:

@@ -44,38 +44,55 @@ def changed(before: nn.Module, after: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("objective", "stage", "step", "trained"),
+    ("objective", "clone_weight", "stage", "step", "trained"),
     [
-        ("jowa", "offline", 3, {"world"}),
-        ("jowa", "offline", 4, {"world", "value"}),
-        ("jowa", "online", 0, {"world", "value"}),
-        ("conservative_q", "offline", 0, {"value"}),
-        ("clone", "offline", 0, {"clone"}),
+        ("jowa", 0.0, "offline", 3, {"world"}),
+        ("jowa", 0.0, "offline", 4, {"world", "value"}),
+        ("jowa", 0.0, "online", 0, {"world", "value"}),
+        ("jowa", 0.5, "offline", 3, {"world", "clone"}),
+        ("jowa", 0.5, "offline", 4, {"world", "value", "clone"}),
+        ("jowa", 0.5, "online", 0, {"world", "value", "clone"}),
+        ("conservative_q", 0.5, "offline", 0, {"value"}),
+        ("clone", 0.0, "offline", 0, {"clone"}),
     ],
 )
 def test_each_objective_and_stage_trains_its_heads(
-    objective: str, stage: str, step: int, trained: set[str]
+    objective: str, clone_weight: float, stage: str, step: int, trained: set[str]
 ) -> None:
-    config = with_training(objective=objective, weight_decay=0.0)
+    config = with_training(objective=objective, clone_weight=clone_weight, weight_decay=0.0)
     agent, fresh = WorldActionAgent(TASK, config), WorldActionAgent(TASK, config)
     metrics = update(WorldActionLearner(agent, config), step, stage)
     assert {name.split("/")[0] for name in metrics} - {"jowa"} == trained
     assert changed(fresh.model.backbone, agent.model.backbone) == (objective != "conservative_q")
     assert changed(fresh.model.reward_head, agent.model.reward_head) == ("world" in trained)
     assert changed(fresh.model.q_head.output, agent.model.q_head.output) == ("value" in trained)
+    assert (agent.model.clone_output is not None) == ("clone" in trained)
+    if agent.model.clone_output is not None:
+        assert changed(fresh.model.clone_output, agent.model.clone_output)
     assert not changed(fresh.tokenizer, agent.tokenizer)
 
 
 def test_the_joint_loss_weighs_its_terms() -> None:
-    config = with_training(world_weight=0.3, conservative_weight=0.7)
+    config = with_training(world_weight=0.3, conservative_weight=0.7, clone_weight=0.2)
     learner = WorldActionLearner(make_agent(config), config)
     windows = windows_of(draw_segments())
     joint, terms = learner._loss(windows, False)
     world = sum(terms[f"world/{name}_loss"] for name in ("token", "reward", "end"))
     expected = 0.3 * world + terms["value/td_loss"] + 0.7 * terms["value/conservative_loss"]
+    expected = expected + 0.2 * terms["clone/loss"]
     assert joint.item() == pytest.approx(expected.item(), rel=1e-6)
     alone, terms = learner._loss(windows, True)
-    assert alone.item() == pytest.approx(sum(terms.values()).item(), rel=1e-6)
+    assert alone.item() == pytest.approx((world + 0.2 * terms["clone/loss"]).item(), rel=1e-6)
+
+
+def test_the_learner_backs_up_the_best_of_the_likely_actions() -> None:
+    def td(threshold: float) -> float:
+        config = with_training(clone_weight=1.0)
+        config = replace(config, planner=replace(config.planner, support_threshold=threshold))
+        learner = WorldActionLearner(make_agent(config), config)
+        return learner._loss(windows_of(draw_segments()), False)[1]["value/td_loss"].item()
+
+    assert td(1.0) != pytest.approx(td(0.0), rel=1e-6)
 
 
 def test_the_learner_takes_the_configured_share_of_received_returns() -> None:

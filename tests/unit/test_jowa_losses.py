@@ -59,14 +59,17 @@ def test_the_world_losses_are_cross_entropies_of_what_follows() -> None:
 
 
 @torch.no_grad()
-def test_the_value_losses_by_hand() -> None:
-    agent, windows = make_agent(), windows_of(draw_segments())
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_value_losses_by_hand(threshold: float) -> None:
+    """With a threshold of 1 the next action is the likeliest in the data, whatever its value."""
+    agent, windows = make_agent(with_training(clone_weight=1.0)), windows_of(draw_segments())
     # An action that neither game knows looks best everywhere: it must count nowhere.
     agent.model.q_head.output.bias.view(2, 18, 9)[:, 17, -1] += 30.0
     _, features = hidden_of(agent, windows)
     target_features = features + 0.3
     assert (agent.model.q_values(target_features).argmax(dim=-1) == 17).all()
-    losses = value_losses(agent, features, target_features, windows, backups(windows, DISCOUNT, 1))
+    plan = backups(windows, DISCOUNT, 1)
+    losses = value_losses(agent, features, target_features, windows, plan, support_threshold=threshold)
     support = agent.model.q_head.support
     spacing = (support[1] - support[0]).item()
     td = gap = 0.0
@@ -82,7 +85,8 @@ def test_the_value_losses_by_hand() -> None:
                 atoms = {reward: 1.0}
             else:
                 online = agent.model.q_values(target_features[row, step + 1])
-                best = max(allowed, key=lambda action: online[action].item())
+                ranks = agent.model.clone_logits(target_features[row, step + 1]) if threshold else online
+                best = max(allowed, key=lambda action: ranks[action].item())
                 valued = agent.target_head(target_features[row, step + 1])[best].exp()
                 atoms = {
                     reward + DISCOUNT * atom: share

@@ -202,6 +202,25 @@ def test_only_a_model_that_clones_has_an_output_for_it() -> None:
         make_model().clone_logits(hidden)
 
 
+@torch.no_grad()
+def test_an_action_is_considered_if_it_is_likely_enough_beside_the_likeliest_valid_one() -> None:
+    model, hidden = make_model(clones=True), torch.randn(40, CONFIG.width)
+    assert model.clone_output is not None
+    model.clone_output.weight.mul_(0.1)
+    valid = (torch.arange(40)[:, None] + torch.arange(ACTIONS)) % 4 != 0
+    for threshold in (0.0, 0.3, 0.9, 1.0):
+        considered = model.considered_actions(hidden, valid, threshold)
+        for row in range(40):
+            likely = model.clone_logits(hidden[row]).softmax(-1).tolist()
+            best = max(likely[action] for action in range(ACTIONS) if valid[row, action])
+            enough = [likely[action] >= threshold * best for action in range(ACTIONS)]
+            assert considered[row].tolist() == [a and b for a, b in zip(valid[row].tolist(), enough, strict=True)]
+    counts = model.considered_actions(hidden, valid, 0.3).sum(dim=1)
+    assert len(set(counts.tolist())) > 1, "the threshold bites in some rows and not in others"
+    with pytest.raises(ShapeError, match="clone"):
+        make_model().considered_actions(hidden, valid, 0.3)
+
+
 def test_windows_padded_on_the_left_are_rolled_to_the_left() -> None:
     valid = torch.tensor([[True, True, True], [False, True, True], [False, False, True]])
     steps = torch.tensor([[1, 2, 3], [0, 4, 5], [0, 0, 6]])

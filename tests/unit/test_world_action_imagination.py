@@ -57,6 +57,21 @@ def test_the_present_is_valued_as_by_a_whole_pass(model: WorldActionModel) -> No
         assert torch.allclose(values[row, valid], expected[valid], atol=1e-4)
 
 
+@torch.no_grad()
+def test_unlikely_actions_are_as_good_as_invalid_now_and_later(model: WorldActionModel) -> None:
+    context, parents = make_token_context(3), torch.tensor([0, 1, 2, 3])
+    every, likely = WorldActionImagination(model, 0.9), WorldActionImagination(model, 0.9, support_threshold=0.5)
+    before, values = every.begin(context)
+    carry, considered = likely.begin(context)
+    actions = considered.argmax(dim=-1)
+    for _ in range(2):
+        expected = model.considered_actions(before.cache.hidden, before.valid_actions, 0.5)
+        assert torch.equal(considered, values.masked_fill(~expected, -torch.inf))
+        assert (expected != before.valid_actions).any() and expected.any(dim=-1).all()
+        before, _, _, values = every.step(before, parents, actions)
+        carry, _, _, considered = likely.step(carry, parents, actions)
+
+
 def test_futures_are_those_of_whole_passes(model: WorldActionModel) -> None:
     """Branches, drops and reorders rows twice; the second step goes on from what the first imagined."""
     context = make_token_context(3)
