@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from system.config import CollectConfig, RunConfig
+from system.config_rules import validate
 from system.errors import ConfigError
-from system.strict_yaml import parse_yaml, shown
+from system.strict_yaml import parse_yaml
+from system.wording import nearest, one_of, shown
 from system.worker_keys import expand_workers
 
 Schema = TypeVar("Schema")
@@ -30,17 +31,6 @@ Tree = dict[str, Any]
 MAX_FILE_BYTES = 256 * 1024
 MAX_PRESET_CHAIN = 8
 MAX_INTEGER = 2**63 - 1
-POLICIES = {
-    "m3pc": ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
-    "jowa": ("random", "clone", "clone_sampled", "q_greedy", "beam"),
-}
-UNTRAINED_POLICIES: dict[str, tuple[str, ...]] = {
-    "jowa": ("clone", "clone_sampled"),
-    "clone": ("q_greedy", "beam"),
-    "conservative_q": ("clone", "clone_sampled", "beam"),
-}
-"""Of the world-action family: what would act from outputs that an objective does not train."""
-
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -144,120 +134,11 @@ def preset_names(presets: Path) -> list[str]:
     return sorted(path.stem for path in presets.glob("*.yaml"))
 
 
-def validate(config: object) -> None:
-    """Checks what no single field can: raises ConfigError naming the key that does not go with another."""
-    if isinstance(config, RunConfig):
-        _validate_run(config)
-    elif isinstance(config, CollectConfig) and config.policy == "checkpoint" and config.checkpoint is None:
-        raise ConfigError("checkpoint: needed when policy is checkpoint")
-
-
-def _validate_run(config: RunConfig) -> None:
-    learners = max(1, config.learners)
-    _validate_sizes(config)
-    _validate_pretraining(config)
-    batches = {"trajectory": config.trajectory.batch_size, "critic": config.critic.batch_size}
-    for key, size in batches.items() if config.algorithm == "m3pc" else (("jowa", config.jowa.batch_size),):
-        if size % learners:
-            raise ConfigError(f"{key}.batch_size: {size} is not divisible by learners = {learners}")
-    for key, number in (("learners", config.learners), ("rollout_workers", config.rollout_workers)):
-        if config.deterministic and number > 1:
-            raise ConfigError(f"{key}: {number} with deterministic: true, which allows at most 1")
-    least = config.placement.rollout_workers.at_least
-    if least is not None and least > max(1, config.rollout_workers):
-        raise ConfigError(
-            f"placement.rollout_workers.at_least: {least} exceeds rollout_workers = {config.rollout_workers}"
-        )
-    if config.planner.support_threshold > 0.0 and not (config.algorithm == "jowa" and config.jowa.imitates):
-        raise ConfigError(
-            f"planner.support_threshold: {config.planner.support_threshold:g} needs an output that imitates the "
-            "data's actions: algorithm and jowa.objective: jowa, jowa.clone_weight above 0"
-        )
-    _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
-    if config.algorithm == "jowa":
-        _validate_objective(config)
-    if not config.evaluation.target_return_ratios:
-        raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
-
-
-def _validate_sizes(config: RunConfig) -> None:
-    """Widths, and a plan that fits into the model's window together with the present."""
-    section, model = ("world", config.world) if config.algorithm == "jowa" else ("model", config.model)
-    if model.width % model.num_heads:
-        raise ConfigError(
-            f"{section}.width: {model.width} is not divisible by {section}.num_heads = {model.num_heads}"
-        )
-    longest = model.context_length - (2 if config.algorithm == "jowa" else 0)
-    if config.planner.horizon > longest:
-        raise ConfigError(
-            f"planner.horizon: {config.planner.horizon} exceeds {longest}, "
-            f"all that {section}.context_length = {model.context_length} leaves room for"
-        )
-    if (config.planner.name == "beam_search") != (config.algorithm == "jowa"):
-        raise ConfigError(f"planner.name: {config.planner.name} does not plan with algorithm {config.algorithm}")
-    if config.algorithm == "jowa" and config.planner.select == "expectation":
-        raise ConfigError("planner.select: expectation is for continuous actions; did you mean argmax?")
-    if config.algorithm == "jowa" and not config.world.value_low < 0.0 < config.world.value_high:
-        raise ConfigError(f"world.value_low: {config.world.value_low} < 0 < world.value_high does not hold")
-    if config.dataset.also and config.algorithm != "jowa":
-        raise ConfigError("dataset.also: only algorithm jowa is trained on several datasets")
-
-
-def _validate_pretraining(config: RunConfig) -> None:
-    """Weights to begin with, and windows to imagine in."""
-    if config.pretrain.from_checkpoint is not None and config.algorithm != "jowa":
-        raise ConfigError("pretrain.from_checkpoint: only algorithm jowa begins with another run's weights")
-    training = config.jowa
-    if config.algorithm != "jowa" or training.imagined_share == 0.0:
-        return
-    if training.objective != "jowa":
-        raise ConfigError(
-            f"jowa.imagined_share: objective {training.objective} has no world model to imagine with"
-        )
-    if training.imagined_steps > config.world.context_length - 2:
-        raise ConfigError(
-            f"jowa.imagined_steps: {training.imagined_steps} exceeds {config.world.context_length - 2}, "
-            f"all that world.context_length = {config.world.context_length} leaves room for"
-        )
-    windows = training.batch_size / max(1, config.learners)
-    if not math.isclose(training.imagined_share * windows, round(training.imagined_share * windows)):
-        raise ConfigError(
-            f"jowa.imagined_share: {training.imagined_share:g} of a learner's {windows:g} windows is not whole"
-        )
-
-
-def _validate_policies(policies: tuple[str, ...], known: tuple[str, ...]) -> None:
-    if not policies:
-        raise ConfigError("evaluation.policies: at least one policy is needed")
-    for position, policy in enumerate(policies):
-        if policy not in known:
-            raise ConfigError(f"evaluation.policies: {_one_of(policy, known)}")
-        if policy in policies[:position]:
-            raise ConfigError(f"evaluation.policies: {policy} is named twice")
-
-
-def _validate_objective(config: RunConfig) -> None:
-    """Nothing may act from outputs that are not trained, neither in evaluation nor to explore."""
-    objective = config.jowa.objective
-    untrained = () if objective == "jowa" and config.jowa.imitates else UNTRAINED_POLICIES[objective]
-    for policy in config.evaluation.policies:
-        if policy in untrained:
-            raise ConfigError(
-                f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
-            )
-    explorer = "q_greedy" if config.planner.horizon == 0 else "beam"
-    if config.online.env_steps and explorer in untrained:
-        raise ConfigError(
-            f"online.env_steps: {config.online.env_steps} would be explored by {explorer}, from outputs that "
-            f"jowa.objective: {objective} does not train; 0 leaves the online stage out"
-        )
-
-
 def _load_source(source: str | Path, presets: Path, chain: tuple[str, ...]) -> Tree:
     is_file = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
     path = Path(source) if is_file else presets / f"{source}.yaml"
     if not is_file and source not in preset_names(presets):
-        raise ConfigError(f"preset {shown(source)}: unknown; {_nearest(str(source), preset_names(presets))}")
+        raise ConfigError(f"preset {shown(source)}: unknown; {nearest(str(source), preset_names(presets))}")
     if str(source) in chain or len(chain) >= MAX_PRESET_CHAIN:
         raise ConfigError(f"preset {shown(str(source))}: builds on itself")
     tree = parse_yaml(_read_text(path), name=path.name)
@@ -332,7 +213,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         return _coerce(value, next(choice for choice in choices if choice is not type(None)), key)
     if origin is Literal:
         if not isinstance(value, str) or value not in choices:
-            raise ConfigError(f"{key}: {_one_of(value, choices)}")
+            raise ConfigError(f"{key}: {one_of(value, choices)}")
         return value
     if origin is Mapping:
         if not isinstance(value, dict):
@@ -390,13 +271,4 @@ def _nearest_key(key: str, root: type) -> str:
     matches += [known for known in keys if known.rpartition(".")[2] == leaf]
     by_leaf = {known.rpartition(".")[2]: known for known in keys}
     matches += [by_leaf[name] for name in difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.75)]
-    return f"did you mean {matches[0]}?" if matches else _nearest(key, section or keys)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"did you mean {closest[0]}?" if closest else f"known: {', '.join(known)}"
-
-
-def _one_of(value: Any, choices: Sequence[Any]) -> str:
-    return f"{shown(value)} is not one of {', '.join(map(str, choices))}; {_nearest(str(value)[:100], choices)}"
+    return f"did you mean {matches[0]}?" if matches else nearest(key, section or keys)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import yaml
 
 from system.errors import ConfigError
+from system.wording import shown
 
 MAX_DEPTH = 16
 _TAG = "tag:yaml.org,2002:"
@@ -65,12 +66,6 @@ def parse_yaml(text: str, *, name: str) -> Any:
     except (yaml.YAMLError, RecursionError, ValueError):
         raise ConfigError(f"{name}: not valid YAML text") from None
     return None if node is None else _convert(node, (), name)
-
-
-def shown(value: Any) -> str:
-    """The value for a message: YAML-like, on one line of at most 60 characters."""
-    text = {"True": "true", "False": "false", "None": "null"}.get(repr(value), repr(value))
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _convert(node: yaml.Node, path: tuple[str, ...], name: str) -> Any:

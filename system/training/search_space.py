@@ -22,7 +22,7 @@ from system.config_io import checked_value, config_from_dict, to_dict
 from system.errors import ConfigError
 from system.evaluation.sweep_ranking import Point
 from system.seeding import numpy_generator
-from system.strict_yaml import shown
+from system.wording import shown
 
 Kind = Literal["choice", "grid", "uniform", "loguniform", "randint"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -20,7 +20,6 @@ from system.config import (
     TrackingConfig,
 )
 from system.config_io import (
-    POLICIES,
     digest,
     dump_yaml,
     first_difference,
@@ -28,8 +27,8 @@ from system.config_io import (
     load_config,
     preset_names,
     to_dict,
-    validate,
 )
+from system.config_rules import POLICIES, validate
 from system.errors import ConfigError
 
 KINDS = ("medium", "medium-replay")

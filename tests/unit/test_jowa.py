@@ -148,10 +148,12 @@ class Halves:
                 gradient.add_(first).div_(2.0)
 
 
-@pytest.mark.parametrize("objective", ["jowa", "conservative_q", "clone"])
-def test_two_learners_on_half_batches_equal_one_on_the_whole(objective: str) -> None:
+@pytest.mark.parametrize(
+    ("objective", "clone_weight"), [("jowa", 0.0), ("jowa", 0.5), ("conservative_q", 0.0), ("clone", 0.0)]
+)
+def test_two_learners_on_half_batches_equal_one_on_the_whole(objective: str, clone_weight: float) -> None:
     # Small steps: Adam makes whole ones of the rounding of gradients that are zero (the key biases').
-    config = with_training(objective=objective, online_learning_rate=1e-5)
+    config = with_training(objective=objective, clone_weight=clone_weight, online_learning_rate=1e-5)
     whole_agent, first_agent, second_agent = (make_agent(config) for _ in range(3))
     whole, halves = draw_segments(8), Halves()
     shares = [
