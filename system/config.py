@@ -154,6 +154,9 @@ class PlannerConfig:
     support_threshold: float = setting(
         0.0, low=0.0, high=1.0, doc="an action's least likelihood in the data, as a share of the largest (Atari)"
     )
+    imagine_without_choice: bool = setting(
+        False, doc="beam search looks ahead also where only one action can be taken"
+    )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "argmax"] = setting(
         "expectation", doc="how evaluation picks; exploration always samples"

@@ -73,7 +73,7 @@ def with_imagined_ends(
     plan = beam_search(
         WorldActionImagination(agent.model, discount, planner.support_threshold),
         _present(agent, past, num_real, longest),
-        config=replace(planner, horizon=num_steps, select="argmax"),
+        config=replace(planner, horizon=num_steps, select="argmax", imagine_without_choice=True),
         generator=torch.Generator(agent.device),
     )
     agent.model.train(was_training)

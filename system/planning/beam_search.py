@@ -8,7 +8,8 @@
 
 A node whose episode ended is a leaf: it receives nothing more, has no income-to-go, keeps its place in the beam
 for as long as its score earns it, and is not expanded. With W = 1, or without a horizon, the choice is the
-action of largest Q; with W ≥ A^H the search is exhaustive.
+action of largest Q; with W ≥ A^H the search is exhaustive. Where only one action can be taken there is nothing to
+decide, and nothing is imagined, unless `imagine_without_choice` asks for it.
 
 Source: JOWA section 4.2 "Parallelizable planning at inference time", eq. 12.
 
@@ -87,14 +88,15 @@ def beam_search(
     Args:
         model: steps through imagined futures; values included.
         context: the environments' recent past.
-        config: horizon H, beam width W, λ, ξ, the utilities' scale, and selection: `sample` or `argmax` (of equals
-            the lowest action).
+        config: horizon H, beam width W, λ, ξ, the utilities' scale, whether to imagine without a choice, and
+            selection: `sample` or `argmax` (of equals the lowest action).
         generator: the only source of randomness.
 
     Returns:
         A plan whose candidates are the A actions. The utility of one is the score of its best leaf: of all
         nodes made at depth H, and of the ended ones in the beam. It is −inf where there is no such leaf: the
-        action is invalid, was never tried, or fell out of the beam on the way. With H = 0 it is Q itself.
+        action is invalid, was never tried, or fell out of the beam on the way. With H = 0, and where there is no
+        choice, it is Q itself.
         `imagined_observations` [B, A, H+1, …] is the path to that leaf, the current observation first, its last
         one repeated after an end; zeros where there is no leaf. `imagined_actions` [B, A, H] and
         `imagined_rewards` [B, A, H] are those on the way, −1 and 0 where there are none, and
@@ -108,9 +110,13 @@ def beam_search(
         raise PlannerError("planner.select: discrete actions have no expectation; use sample or argmax")
     carry, values = model.begin(context)
     root = _root(values, context.tokens[:, -1])
-    utilities, leaves = root.values[:, 0], None
+    utilities, futures = root.values[:, 0], None
     if config.horizon:
-        utilities, leaves = _best_leaves(_leaves(model, carry, root, config))
+        is_decided = (~torch.isneginf(root.values)).sum(dim=-1) == 1
+        is_left_out = is_decided & (not config.imagine_without_choice)
+        searched = replace(root, score=root.score.masked_fill(is_left_out, -torch.inf))
+        scores, leaves = _best_leaves(_leaves(model, carry, searched, config))
+        utilities, futures = torch.where(is_left_out, utilities, scores), (leaves, ~torch.isneginf(scores))
     scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
     probabilities = proposal_probabilities(scaled, config.temperature)
     sampled = config.select == "sample"
@@ -122,7 +128,7 @@ def beam_search(
         utilities=utilities,
         selected=action,
     )
-    return plan if leaves is None else _with_futures(plan, leaves)
+    return plan if futures is None else _with_futures(plan, *futures)
 
 
 def _root(values: Float[torch.Tensor, "B A"], observations: Shaped[torch.Tensor, "B *observation"]) -> _Nodes:
@@ -221,9 +227,8 @@ def _best_leaves(leaves: _Nodes) -> tuple[Float[torch.Tensor, "B A"], _Nodes]:
     return utilities, leaves.take(best)
 
 
-def _with_futures(plan: Plan, leaves: _Nodes) -> Plan:
-    """The plan, with what led to each first action's best leaf, where it has one."""
-    reached = ~torch.isneginf(plan.utilities)
+def _with_futures(plan: Plan, leaves: _Nodes, reached: Bool[torch.Tensor, "B A"]) -> Plan:
+    """The plan, with what led to each first action's best leaf, where that was reached."""
     return replace(
         plan,
         imagined_observations=leaves.path * reached.view(*reached.shape, *(1,) * (leaves.path.dim() - 2)),

@@ -207,3 +207,29 @@ def test_a_plan_tells_what_leads_to_its_utility(seed: int) -> None:
             values = model.values[state].masked_fill(~context.valid_actions[row], -torch.inf)
             utility += model.discount**horizon * values.max().item()
         assert utility == pytest.approx(plan.utilities[row, action].item(), abs=1e-4)
+
+
+def test_nothing_is_imagined_where_there_is_nothing_to_decide() -> None:
+    """Every second environment plays a game with one button; it changes nothing for the others."""
+    model = ToyGame(seed=2, invalid=(0, 2))
+    _, _, context = mixed_context(model)
+    _, values = model.begin(context)
+    everywhere = search(model, context, replace(CONFIG, imagine_without_choice=True))
+    rows_everywhere, model.rows_stepped = sum(model.rows_stepped), []
+    plan = search(model, context)
+    assert sum(model.rows_stepped) < rows_everywhere
+    assert torch.equal(plan.action, everywhere.action)
+    assert torch.equal(plan.utilities[::2], everywhere.utilities[::2])
+    assert torch.equal(plan.utilities[1::2], values[1::2])
+    assert torch.equal(plan.probabilities[1::2], context.valid_actions[1::2].float())
+    for name, nothing in (("observations", 0), ("actions", -1), ("rewards", 0), ("terminated", 0)):
+        imagined, fully = (getattr(each, f"imagined_{name}") for each in (plan, everywhere))
+        assert (imagined[1::2] == nothing).all() and torch.equal(imagined[::2], fully[::2])
+        assert not torch.equal(imagined[1::2], fully[1::2])
+
+
+def test_where_nothing_is_to_be_decided_anywhere_the_world_model_rests() -> None:
+    model = ToyGame(seed=2, invalid=(0, 2))
+    plan = search(model, model.context([3, 4, 5], [1, 1, 1]))
+    assert model.rows_stepped == []
+    assert plan.action.tolist() == [1, 1, 1]
