@@ -1,6 +1,7 @@
 """What acting on frames needs, as one module: tokenizer, world-action model, its target and the games' buttons."""
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -63,9 +64,9 @@ class WorldActionAgent(nn.Module):
         """What of the environment's frames is remembered: their tokens."""
         return self.tokenizer.perceive(observations)
 
-    def set_tokenizer(self, tokenizer: FrameTokenizer) -> None:
+    def set_tokenizer(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes over a trained tokenizer's weights; they travel with the agent's from then on."""
-        self.tokenizer.load_state_dict(tokenizer.state_dict())
+        self.tokenizer.load_state_dict(dict(weights))
 
     def train(self, mode: bool = True) -> "WorldActionAgent":
         """As usual, but what is not trained stays in evaluation mode."""

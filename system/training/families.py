@@ -114,7 +114,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "jowa": Family(
             build=WorldActionAgent,
-            found=lambda agent, weights: agent.tokenizer.load_state_dict(dict(weights)),
+            found=WorldActionAgent.set_tokenizer,
             learn=WorldActionLearner,
             segments_per_step=lambda config: config.jowa.batch_size,
             transition_batches_per_step=lambda config: 0,
