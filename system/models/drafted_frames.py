@@ -25,6 +25,9 @@ from system.errors import ShapeError
 from system.models.causal_transformer import AttentionMemory, CausalBlock, CausalTransformer
 from system.models.world_action import WorldActionCache, WorldActionModel
 
+# Of so few tokens a pass takes about as long as of one: the weights have to be fetched all the same.
+FREE_TOKENS = 64
+
 
 @dataclass(frozen=True)
 class ImaginedStep:
@@ -109,9 +112,10 @@ def _settle(
             _copy_step(part, done, memory, rows[done], per_step)
         if not len(rest):
             return hidden
-        # The next draft is as long as the success of this one makes likely. It ends with the step at the latest.
+        # The next draft is as long as the success of this one makes likely, or costs nothing more than a shorter
+        # one. It ends with the step at the latest.
         likely = 2.0 * float((settled - before)[rest].float().mean())
-        length = min(per_step - int(settled[rest].min()), int(likely))
+        length = min(per_step - int(settled[rest].min()), max(int(likely), FREE_TOKENS // len(rest)))
         if len(done):
             rows, settled, part = rows[rest], settled[rest], part.select(rest, room=0)
         start = settled.clamp_max(per_step - length)

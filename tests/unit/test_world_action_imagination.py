@@ -72,8 +72,13 @@ def test_unlikely_actions_are_as_good_as_invalid_now_and_later(model: WorldActio
         carry, _, _, considered = likely.step(carry, parents, actions)
 
 
-def test_futures_are_those_of_whole_passes(model: WorldActionModel) -> None:
-    """Branches, drops and reorders rows twice; the second step goes on from what the first imagined."""
+@pytest.mark.parametrize("free_tokens", [0, 14, 64])
+def test_futures_are_those_of_whole_passes(
+    model: WorldActionModel, free_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Branches, drops and reorders rows twice; the second step goes on from what the first imagined. However long
+    drafts are, nothing else comes out."""
+    monkeypatch.setattr(drafted_frames, "FREE_TOKENS", free_tokens)
     context = make_token_context(3)
     imagination = WorldActionImagination(model, 0.9)
     carry, _ = imagination.begin(context)
