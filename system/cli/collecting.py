@@ -14,7 +14,7 @@ from system.data.minari_layout import check_dataset_id
 from system.data.minari_writer import write_dataset
 from system.distributed.collection import Collection, Collector
 from system.envs.registry import environment_specification, find_task
-from system.errors import ConfigError, Interrupted
+from system.errors import ConfigError
 from system.tracking.console import ConsoleTracker
 from system.training.checkpoint import package_versions
 from system.training.interruption import Interruption
@@ -87,12 +87,8 @@ def _collect(
     def report(stage: str, done: int, total: int) -> None:
         console.progress(stage, done, total, "env steps")
 
-    def stop_if_asked() -> None:
-        if interruption.signal_number:
-            raise Interrupted(interruption.signal_number)
-
     try:
-        return Collector(config, folder, report, stop_if_asked).collect(arguments.address)
+        return Collector(config, folder, report, interruption.raise_if_asked).collect(arguments.address)
     finally:
         console.close()
 

@@ -132,7 +132,7 @@ def work(
         epoch = (
             0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
         )
-        workers = stack.enter_context(closing(_make_workers(config, data, run_dir, address, epoch)))
+        workers = stack.enter_context(closing(_make_workers(config, data, run_dir, address, epoch, interruption)))
         observers = _with_cluster_metrics(tracker, config, data, run_dir)
         run = stack.enter_context(closing(Experiment(config, data, run_dir, observers, workers, interruption)))
         if found is None:
@@ -244,7 +244,12 @@ def _tracking(config: RunConfig, run_dir: RunDirectory, arguments: argparse.Name
 
 
 def _make_workers(
-    config: RunConfig, data: PreparedData, run_dir: RunDirectory, address: str | None, epoch: int
+    config: RunConfig,
+    data: PreparedData,
+    run_dir: RunDirectory,
+    address: str | None,
+    epoch: int,
+    interruption: Interruption,
 ) -> Workers:
     """In this process, or over Ray where the configuration asks for actors."""
     if not _uses_ray(config):
@@ -254,7 +259,7 @@ def _make_workers(
     prepare_environment(address)
     from system.distributed.workers import RayWorkers
 
-    return RayWorkers(data, config, run_dir.path, epoch, address=address)
+    return RayWorkers(data, config, run_dir.path, epoch, address=address, head_lost=interruption.ask)
 
 
 def _with_cluster_metrics(

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from system.distributed.environment import cluster_address
+from system.distributed.head_watch import HeadLost, watched_head
 from system.errors import ClusterLost
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -23,7 +24,9 @@ SILENT_SECONDS = 600.0
 
 
 @contextmanager
-def cluster_session(address: str | None, *, num_cpus: float, least_cpus: float | None = None) -> Iterator[None]:
+def cluster_session(
+    address: str | None, *, num_cpus: float, least_cpus: float | None = None, head_lost: HeadLost | None = None
+) -> Iterator[None]:
     """Connects to a cluster, or starts a local one that ends with the context.
 
     A session that the calling process has already is used and left alone.
@@ -34,6 +37,7 @@ def cluster_session(address: str | None, *, num_cpus: float, least_cpus: float |
             Ray was imported).
         num_cpus: that the actors will ask for; a local session has at least as many, as a logical count.
         least_cpus: without which nothing can begin; None: all of them.
+        head_lost: as for `watched_head`.
 
     Raises:
         ClusterLost: no cluster answers at the address, or it has fewer CPUs than that.
@@ -42,13 +46,20 @@ def cluster_session(address: str | None, *, num_cpus: float, least_cpus: float |
         yield
         return
     _connect(cluster_address(address), num_cpus)
+    with watched_head(head_lost) as is_lost:
+        yield from _used(num_cpus, least_cpus, is_lost)
+
+
+def _used(num_cpus: float, least_cpus: float | None, is_lost: threading.Event) -> Iterator[None]:
+    """What is done in a session that was started here; ends it."""
     try:
         available, needed = ray.cluster_resources().get("CPU", 0.0), num_cpus if least_cpus is None else least_cpus
         if available < needed:
             raise ClusterLost(f"the cluster has {available:g} CPUs, the run needs {needed:g}")
         yield
     finally:
-        ray.shutdown()
+        if not is_lost.is_set():
+            ray.shutdown()
 
 
 def _connect(address: str | None, num_cpus: float) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from system.config import RunConfig
 from system.distributed.cluster import cluster_session
 from system.distributed.evaluator_group import EvaluatorGroup
+from system.distributed.head_watch import HeadLost
 from system.distributed.learner_group import LearnerGroup
 from system.distributed.placement import refuse_if_too_small, required
 from system.distributed.replay_service import start_replay_service
@@ -27,6 +28,7 @@ class RayWorkers:
         run_dir: the online log lies in `run_dir/replay`.
         epoch: incarnation of this run's workers (0 in deterministic mode).
         address: of a running cluster; None starts one for this run.
+        head_lost: asked to stop the run when the cluster's head is lost (`system.distributed.head_watch`).
 
     Raises:
         ClusterLost: the cluster does not answer, is too small, or has had no room for too long.
@@ -41,6 +43,7 @@ class RayWorkers:
         epoch: int,
         *,
         address: str | None = None,
+        head_lost: HeadLost | None = None,
     ) -> None:
         self._arguments = (data.task, config, data.foundation)
         self._told: dict[str, int] = {}
@@ -52,7 +55,8 @@ class RayWorkers:
         with ExitStack() as stack:
             everyone = required(config, 0.0, to_begin=False)["CPU"]
             least = required(config, 0.0, to_begin=True)["CPU"]
-            stack.enter_context(cluster_session(address, num_cpus=everyone, least_cpus=least))
+            session = cluster_session(address, num_cpus=everyone, least_cpus=least, head_lost=head_lost)
+            stack.enter_context(session)
             refuse_if_too_small(config)
             check_shared_storage(folder)
             self.replay = start_replay_service(

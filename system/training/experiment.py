@@ -10,7 +10,7 @@ import torch
 
 from system.config import RunConfig
 from system.config_io import to_dict
-from system.errors import CheckpointError, Interrupted, SystemFailure, WorkerLost
+from system.errors import CheckpointError, SystemFailure, WorkerLost
 from system.training.checkpoint import CheckpointContent, load_checkpoint
 from system.training.checkpoint_writer import CheckpointWriter
 from system.training.families import Agent, build_agent
@@ -166,15 +166,15 @@ class Experiment:
         return self._agent
 
     def stop_if_asked(self) -> None:
-        """Writes a checkpoint and ends the run, if a signal came.
+        """Writes a checkpoint and ends the run, if it was asked to stop.
 
         Raises:
-            Interrupted: it did.
+            Interrupted, ClusterLost: why.
         """
-        if self.interruption.signal_number:
+        if self.interruption.request is not None:
             self.save()
             self.writer.flush()
-            raise Interrupted(self.interruption.signal_number)
+            raise self.interruption.request
 
     def enter_stage(self, stage: Stage) -> None:
         """Goes on to the next stage and makes sure that it is remembered."""

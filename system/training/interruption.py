@@ -1,10 +1,10 @@
-"""SIGINT and SIGTERM as a request that is answered at the next safe place."""
+"""Requests to stop, SIGINT and SIGTERM among them, that are answered at the next safe place."""
 
 import signal
 from collections.abc import Sequence
 from types import FrameType
 
-from system.errors import Interrupted
+from system.errors import Interrupted, SystemFailure
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -16,12 +16,12 @@ class Interruption:
         signals: none leaves signals to whoever else waits for them; threads other than the main one have to.
 
     Attributes:
-        signal_number: of the signal that came; 0 if none did.
+        request: what to end with, once a signal came or somebody asked; None until then.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
         self.signals = signals
-        self.signal_number = 0
+        self.request: SystemFailure | None = None
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -33,16 +33,21 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def ask(self, reason: SystemFailure) -> None:
+        """Asks to stop, from any thread; the first reason stays."""
+        self.request = self.request or reason
+
     def raise_if_asked(self) -> None:
         """For work that has nothing to save.
 
         Raises:
             Interrupted: a signal came.
+            SystemFailure: the reason that somebody else had.
         """
-        if self.signal_number:
-            raise Interrupted(self.signal_number)
+        if self.request is not None:
+            raise self.request
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number:
+        if self.request is not None:
             raise KeyboardInterrupt
-        self.signal_number = number
+        self.request = Interrupted(number)
