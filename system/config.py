@@ -210,6 +210,9 @@ class EvaluationConfig:
     num_environments: int = setting(20, low=1, high=4096, doc="environments stepped together")
     max_episode_steps: int | None = setting(None, low=1, doc="cut evaluation episodes (counted as truncated)")
     noop_max: int = setting(30, low=0, high=1000, doc="Atari: most idle frames before an episode, from its seed")
+    random_action_share: float = setting(
+        0.0, low=0.0, high=1.0, doc="Atari: of a policy's decisions, those replaced by any valid action"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from system.config import PlannerConfig, RunConfig
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.acting import Decision, Policy
+from system.evaluation.frame_policies import WithRandomActions
 from system.evaluation.history import History
 from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent, make_policy
 from system.evaluation.rollouts import play_episodes
@@ -121,7 +122,11 @@ class Measurer:
         planner: PlannerConfig = self.config.planner
         if ratio is not None:
             planner = replace(planner, target_return_ratio=ratio)
-        return WatchedPolicy(make_policy(name, self.agent, self.task, self.config, planner), self.before_decision)
+        policy = make_policy(name, self.agent, self.task, self.config, planner)
+        share = self.config.evaluation.random_action_share
+        if share > 0.0 and self.task.frame_shape is not None:
+            policy = WithRandomActions(policy, self.task.valid_actions, share)
+        return WatchedPolicy(policy, self.before_decision)
 
     def _generator(self, policy: str, first_seed: int) -> torch.Generator:
         return torch_generator(

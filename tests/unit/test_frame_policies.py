@@ -8,6 +8,7 @@ import torch
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import (
+    EvaluationConfig,
     PlannerConfig,
     RunConfig,
     TokenizerConfig,
@@ -15,7 +16,8 @@ from system.config import (
     WorldActionTrainingConfig,
 )
 from system.errors import ConfigError
-from system.evaluation.frame_policies import FRAME_POLICIES
+from system.evaluation import measurement
+from system.evaluation.frame_policies import FRAME_POLICIES, WithRandomActions
 from system.evaluation.history import History
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
@@ -101,6 +103,32 @@ def test_random_buttons_are_all_pressed(agent: WorldActionAgent) -> None:
     counts = np.bincount(drawn[0], minlength=6)
     assert np.allclose(counts[list(VALID)] / 4000, 0.25, atol=0.03) and counts.sum() == counts[list(VALID)].sum()
     assert not np.array_equal(*drawn)
+
+
+def test_a_share_of_the_decisions_is_replaced_by_any_button(agent: WorldActionAgent) -> None:
+    greedy = FRAME_POLICIES["q_greedy"](agent, agent.task, CONFIG, PLANNER)
+    rows, generator = np.zeros(4000, dtype=int), torch.Generator().manual_seed(0)
+    chosen = greedy.act(make_history(), rows[:1], generator).action[0]
+    decision = WithRandomActions(greedy, VALID, 0.4).act(make_history(), rows, generator)
+    counts = np.bincount(decision.action, minlength=6) / 4000
+    expected = [0.4 / 4 * (action in VALID) + 0.6 * (action == chosen) for action in range(6)]
+    assert np.allclose(counts, expected, atol=0.03)
+    assert decision.plan is not None
+    same = WithRandomActions(greedy, VALID, 0.0).act(make_history(), rows, generator)
+    assert (same.action == chosen).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "frames", "wrapped"), [(0.1, True, True), (0.0, True, False), (0.1, False, False)]
+)
+def test_evaluation_replaces_actions_of_games_alone(
+    share: float, frames: bool, wrapped: bool, agent: WorldActionAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement, "EnvironmentBatch", lambda *arguments, **named: None)
+    config = replace(CONFIG, evaluation=EvaluationConfig(random_action_share=share))
+    task = TASK if frames else replace(TASK, frame_shape=None)
+    policy = measurement.Measurer(agent, task, config, lambda: None)._policy("random", None)
+    assert isinstance(policy.policy, WithRandomActions) == wrapped
 
 
 def test_q_greedy_takes_the_largest_value_of_as_many_frames_as_were_valued(agent: WorldActionAgent) -> None:
