@@ -94,10 +94,16 @@ class WorldActionConfig:
     num_heads: int = setting(4, low=1, high=64)
     dropout: float = setting(0.0, low=0.0, high=0.9)
     q_width: int = setting(256, low=8, high=8192, doc="hidden width of the Q head")
+    q_dropout: float = setting(0.0, low=0.0, high=0.9, doc="of the Q head's first layer")
     num_q_heads: int = setting(1, low=1, high=16, doc="members E of the Q ensemble")
     num_atoms: int = setting(51, low=2, high=1001, doc="Z, of the return distribution")
     value_low: float = setting(-10.0, doc="smallest return on the support")
     value_high: float = setting(30.0, doc="largest return on the support")
+
+    @property
+    def drops_out(self) -> bool:
+        """Whether two passes of training differ."""
+        return self.dropout > 0.0 or self.q_dropout > 0.0
 
 
 @dataclass(frozen=True)

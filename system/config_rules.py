@@ -75,6 +75,12 @@ def _validate_sizes(config: RunConfig) -> None:
         raise ConfigError(f"world.value_low: {config.world.value_low} < 0 < world.value_high does not hold")
     if config.dataset.also and config.algorithm != "jowa":
         raise ConfigError("dataset.also: only algorithm jowa is trained on several datasets")
+    num_games = 1 + len(config.dataset.also)
+    if config.online.env_steps and num_games > max(1, config.rollout_workers):
+        raise ConfigError(
+            f"rollout_workers: {config.rollout_workers} can't explore the games of {num_games} datasets, since "
+            "a worker plays one; online.env_steps: 0 leaves the online stage out"
+        )
 
 
 def _validate_pretraining(config: RunConfig) -> None:

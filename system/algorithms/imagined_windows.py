@@ -27,19 +27,21 @@ from system.algorithms.jowa_losses import ImaginedEnds, TokenWindows
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig
 from system.decisions import Plan, TokenContext
+from system.models.world_action import without_dropout
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
 
 
-def rows_to_imagine(num_rows: int, share: float) -> Bool[torch.Tensor, "B"]:
-    """Which windows of a learner's share of a batch end in imagined steps: evenly spread, as of the whole batch.
+def rows_to_imagine(game: Int[torch.Tensor, "B"], share: float) -> Bool[torch.Tensor, "B"]:
+    """Which windows of a learner's share of a batch end in imagined steps: evenly spread over those of each game.
 
     Args:
-        num_rows: B.
+        game: of each window.
         share: of them; share · B is a whole number.
     """
-    rows, count = torch.arange(num_rows), round(share * num_rows)
-    return (rows + 1) * count // num_rows > rows * count // num_rows
+    places, count = torch.arange(len(game), device=game.device), round(share * len(game))
+    chosen = (places + 1) * count // len(game) > places * count // len(game)
+    return chosen[game.argsort(stable=True).argsort()]
 
 
 @torch.no_grad()
@@ -66,17 +68,15 @@ def with_imagined_ends(
     Returns:
         The windows, and which of their steps are imagined.
     """
-    was_training = agent.model.training
-    agent.model.eval()
     past, longest = windows.select(rows), windows.valid.shape[1] - 1 - num_steps
     num_real = past.valid.sum(dim=1).clamp_max(longest)
-    plan = beam_search(
-        WorldActionImagination(agent.model, discount, planner.support_threshold),
-        _present(agent, past, num_real, longest),
-        config=replace(planner, horizon=num_steps, select="argmax", imagine_without_choice=True),
-        generator=torch.Generator(agent.device),
-    )
-    agent.model.train(was_training)
+    with without_dropout(agent.model):
+        plan = beam_search(
+            WorldActionImagination(agent.model, discount, planner.support_threshold),
+            _present(agent, past, num_real, longest),
+            config=replace(planner, horizon=num_steps, select="argmax", imagine_without_choice=True),
+            generator=torch.Generator(agent.device),
+        )
     imagined, planned_there = _appended(past, num_real, plan)
     mixed = {field.name: getattr(windows, field.name).clone() for field in fields(windows)}
     for name, values in mixed.items():

@@ -75,6 +75,7 @@ from system.algorithms.optimizer_state import (
 )
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import RunConfig, WorldActionTrainingConfig
+from system.models.world_action import without_dropout
 from system.seeding import derive_seed
 from system.types import SegmentBatch, TransitionBatch
 
@@ -219,7 +220,7 @@ class WorldActionLearner:
         return with_imagined_ends(
             self.agent,
             windows,
-            rows_to_imagine(len(windows.valid), training.imagined_share).to(self.device),
+            rows_to_imagine(windows.game, training.imagined_share),
             num_steps=training.imagined_steps,
             planner=self.config.planner,
             discount=self.config.discount,
@@ -230,13 +231,10 @@ class WorldActionLearner:
         self, features: Float[torch.Tensor, "B T D"], windows: TokenWindows
     ) -> Float[torch.Tensor, "B T D"]:
         """The features without dropout; where there is none, those at hand."""
-        if self.config.world.dropout == 0.0:
+        if not self.config.world.drops_out:
             return features.detach()
-        model = self.agent.model
-        was_training = model.training
-        features = model.eval().frame_features(windows.tokens, windows.actions, windows.game)
-        model.train(was_training)
-        return features
+        with without_dropout(self.agent.model):
+            return self.agent.model.frame_features(windows.tokens, windows.actions, windows.game)
 
     def _learns_world_alone(self, stage: str, step: int) -> bool:
         return self.config.jowa.objective == "jowa" and stage == "offline" and step < self.world_steps
@@ -253,7 +251,7 @@ class WorldActionLearner:
 
     def _dropout_stream(self, stage: str, step: int) -> AbstractContextManager[None]:
         """Dropout from a stream of this update's and shard's own, leaving the global generator as it is."""
-        if self.config.world.dropout == 0.0:
+        if not self.config.world.drops_out:
             return nullcontext()
         return _seeded(derive_seed(self.config.seed, "dropout", stage, step, self.shard[0]), self.device)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.models.categorical_value import expected_value, project_distribution
-from system.models.world_action import WorldActionModel, left_aligned
+from system.models.world_action import WorldActionModel, left_aligned, without_dropout
 from system.types import SegmentBatch
 
 Losses = dict[str, torch.Tensor]
@@ -46,7 +46,7 @@ class TokenWindows:
 
     @classmethod
     def of(cls, segments: SegmentBatch, device: torch.device) -> "TokenWindows":
-        """Windows on a device, from segments padded on the left."""
+        """Windows on a device, from segments."""
         valid = torch.tensor(segments.valid, device=device)
 
         def aligned(array: np.ndarray) -> torch.Tensor:
@@ -188,9 +188,9 @@ def value_losses(
     """
     support = agent.model.q_head.support
     valid_actions = agent.valid_actions[windows.game][:, None]
-    with torch.no_grad():
+    with torch.no_grad(), without_dropout(agent.model):
         considered = agent.model.considered_actions(target_features, valid_actions, support_threshold)
-    target = _target_distribution(agent, target_features, considered, plan)
+        target = _target_distribution(agent, target_features, considered, plan)
     target = _with_received(target, windows, return_share, support)
     log_probabilities = agent.model.q_head(features)
     taken = windows.actions[..., None]
@@ -256,7 +256,6 @@ def _with_received(
     return torch.where(windows.returns_valid[..., None], (1.0 - share) * target + share * received, target)
 
 
-@torch.no_grad()
 def _target_distribution(
     agent: WorldActionAgent,
     features: Float[torch.Tensor, "B T D"],

@@ -48,11 +48,11 @@ def rate_factor(step: int, *, warmup_steps: int, total_steps: int, final_fractio
 
 
 def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups with decay on matrices of linear layers only."""
+    """Parameter groups with decay on matrices of linear layers, those of ensembles among them, only."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        is_matrix = parameter.ndim == 2 and name.endswith("weight")
+        is_matrix = parameter.ndim >= 2 and name.endswith("weight")
         (decayed if is_matrix else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 

@@ -263,24 +263,22 @@ def concatenate(stores: Sequence[EpisodeStore]) -> EpisodeStore:
 def gather_segments(
     store: EpisodeStore, episode: Int64[np.ndarray, "B"], last_step: Int64[np.ndarray, "B"], length: int
 ) -> SegmentBatch:
-    """Windows that end at a given step, padded on the left where the episode had not begun yet.
-
-    So every step of an episode, its first ones included, occurs at every position of a window.
+    """Windows that end at a given step, padded where the episode had not begun yet and where it is over.
 
     Args:
         store: where from.
         episode: index of each window's episode.
-        last_step: step at the window's last position, 0 ≤ last_step < L.
+        last_step: step at the window's last position, 0 ≤ last_step < L + T − 1, so that it holds at least one.
         length: T, steps of a window.
 
     Raises:
-        DataError: a step lies outside its episode.
+        DataError: a window lies outside its episode.
     """
-    _check_steps(store, episode, last_step)
+    _check_steps(store, episode, last_step, beyond=length - 1)
     steps = (last_step - (length - 1))[:, None] + np.arange(length)
-    padding = steps < 0
-    valid = ~padding
-    rows = store.step_offsets[episode][:, None] + np.maximum(steps, 0)
+    final = store.lengths[episode][:, None] - 1
+    valid = (steps >= 0) & (steps <= final)
+    rows = store.step_offsets[episode][:, None] + np.clip(steps, 0, final)
     columns = (
         read_rows(store.observations, rows + episode[:, None]),
         store.actions.take(rows, axis=0),
@@ -288,13 +286,12 @@ def gather_segments(
         store.returns_to_go.take(rows),
     )
     for column in columns:
-        column[padding] = 0
-    at_end = steps == store.lengths[episode][:, None] - 1
+        column[~valid] = 0
     return SegmentBatch(
         *columns,
         valid=valid,
         returns_valid=valid & store.complete[episode][:, None],
-        terminated=at_end & store.terminated[episode][:, None],
+        terminated=(steps == final) & store.terminated[episode][:, None],
         game=store.game[episode],
     )
 
@@ -323,11 +320,13 @@ def gather_transitions(
     )
 
 
-def _check_steps(store: EpisodeStore, episode: Int64[np.ndarray, "B"], step: Int64[np.ndarray, "B"]) -> None:
-    """Refuses what NumPy would read from a neighbouring episode."""
+def _check_steps(
+    store: EpisodeStore, episode: Int64[np.ndarray, "B"], step: Int64[np.ndarray, "B"], beyond: int = 0
+) -> None:
+    """Refuses what NumPy would read from a neighbouring episode; steps may go `beyond` an episode's last."""
     if episode.size and (episode.min() < 0 or episode.max() >= store.num_episodes):
         raise DataError(f"episodes {episode.min()}…{episode.max()} of a store of {store.num_episodes}")
-    outside = np.flatnonzero((step < 0) | (step >= store.lengths[episode]))
+    outside = np.flatnonzero((step < 0) | (step >= store.lengths[episode] + beyond))
     if outside.size:
         first = outside[0]
         raise DataError(

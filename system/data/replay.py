@@ -1,7 +1,7 @@
 """The replay: immutable offline episodes and a growing, durable set of online ones."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -55,7 +55,7 @@ class ReplayBuffer:
         return len(new)
 
     def sample_segments(self, request: SampleRequest) -> SegmentBatch:
-        """Windows that end at the drawn steps."""
+        """Windows of the kind that is asked for."""
         drawn, order = self._draw(request)
         return _join(
             [gather_segments(store, episode, step, self.context_length) for store, (episode, step) in drawn], order
@@ -63,7 +63,7 @@ class ReplayBuffer:
 
     def sample_transitions(self, request: SampleRequest) -> TransitionBatch:
         """The drawn steps."""
-        drawn, order = self._draw(request)
+        drawn, order = self._draw(replace(request, windows="ending"))
         return _join([gather_transitions(store, episode, step) for store, (episode, step) in drawn], order)
 
     def target_returns(self, visible_episodes: int | None) -> Float32[np.ndarray, "steps"]:
@@ -106,7 +106,7 @@ class ReplayBuffer:
         return count if visible_episodes is None else min(visible_episodes, count)
 
     def _draw(self, request: SampleRequest) -> tuple[list[tuple[EpisodeStore, Steps]], Int64[np.ndarray, "R"]]:
-        """([(store, (episodes, steps))] of this shard's offline rows, then of its online ones; their order).
+        """([(store, (episodes, last steps))] of this shard's offline rows, then of its online ones; their order).
 
         Online rows are spread evenly over the whole batch and the games of offline rows alternate, so that
         every shard has its equal share of each kind, give or take one row. The shards one after the other are
@@ -115,11 +115,12 @@ class ReplayBuffer:
         generator = np.random.default_rng(request.seed)
         online = self.online.view(self._visible(request.visible_episodes))
         size, num_online = request.batch_size, 0
+        beyond = self.context_length - 1 if request.windows == "touching" else 0
         if online.num_episodes:
             num_online = size - round(request.offline_fraction * size)
-        episode, step = self._offline_steps.draw(size - num_online, generator)
+        episode, step = self._offline_steps.draw(size - num_online, generator, beyond)
         draw_online = draw_uniform if request.weighting == "uniform" else draw_by_return
-        online_episode, online_step = draw_online(online, num_online, generator)
+        online_episode, online_step = draw_online(online, num_online, generator, beyond)
         rank, world = request.shard
         rows = np.arange(rank * size // world, (rank + 1) * size // world + 1)
         online_before = rows * num_online // size

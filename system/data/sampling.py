@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Windows = Literal["ending", "touching"]
+
 
 @dataclass(frozen=True)
 class ReplayStats:
@@ -37,6 +39,8 @@ class SampleRequest:
             equal share; batch_size must be divisible by the number of learners.
         weighting: `uniform` over online steps, or `return`: complete episodes in proportion to their rank
             by return, then uniform over their steps.
+        windows: which windows of T steps there are of an episode of L: the L that are `ending` at one of its
+            steps, or all L + T − 1 that are `touching` it: its end, too, stands equally often at every position.
     """
 
     batch_size: int
@@ -45,3 +49,4 @@ class SampleRequest:
     visible_episodes: int | None = None
     shard: tuple[int, int] = (0, 1)
     weighting: Literal["uniform", "return"] = "uniform"
+    windows: Windows = "ending"

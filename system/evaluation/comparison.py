@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 STAGES = ("offline", "online")
 PLANNERS = ("q_only", "forward_mpc_m", "forward_mpc_q", "beam")
-UNPLANNED = ("rcbc_mode", "rcbc_mean", "q_greedy")
+UNPLANNED = ("rcbc_mode", "rcbc_mean", "q_greedy", "clone", "clone_sampled")
 CHOSEN_HERE = "best planner and stronger clone are chosen by these episodes: slightly optimistic for the planner"
 
 
 def pair_planners(means: Mapping[str, float]) -> list[tuple[str, str]]:
     """Each planner of a stage and its rival: the stronger of the policies that do not plan.
 
-    With M³PC that is the stronger of the two readings of the return-conditioned clone. Both the order of the
+    With M³PC that is the stronger of the two readings of the return-conditioned clone, with JOWA of acting on Q
+    and, where it is evaluated, imitating. Both the order of the
     planners and the rival are chosen by the very episodes that are then compared.
 
     Args:

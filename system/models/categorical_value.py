@@ -21,7 +21,8 @@ def expected_value(
     log_probabilities: Float[torch.Tensor, "*B Z"], support: Float[torch.Tensor, "Z"]
 ) -> Float[torch.Tensor, "*B"]:
     """Mean of each distribution over the support."""
-    return log_probabilities.exp() @ support
+    # A product and a sum: as a matrix product, autocast would compute it in bfloat16.
+    return (log_probabilities.exp() * support).sum(dim=-1)
 
 
 def mixture(log_probabilities: Float[torch.Tensor, "E *B Z"]) -> Float[torch.Tensor, "*B Z"]:
@@ -54,10 +55,11 @@ def project_distribution(
     low, spacing = support[0], support[1] - support[0]
     moved = (shift[..., None] + scale[..., None] * support).clamp(support[0], support[-1])
     index = torch.arange(len(support), device=support.device)
-    # Rows: new atoms; columns: old ones. A product, not scattered sums, gives the same bits every time.
+    # Rows: new atoms; columns: old ones. Dense sums, not scattered ones, give the same bits every time; as a
+    # matrix product, autocast would compute them in bfloat16.
     distance = ((moved - low) / spacing)[..., None, :] - index[:, None]
     nearness = (1.0 - distance.abs()).clamp_min(0.0)
-    return (nearness @ probabilities[..., None])[..., 0]
+    return (nearness * probabilities[..., None, :]).sum(dim=-1)
 
 
 class CategoricalValueHead(nn.Module):
@@ -84,7 +86,7 @@ class CategoricalValueHead(nn.Module):
         self.second = EnsembleLinear(members, hidden, hidden)
         self.second_norm = nn.LayerNorm(hidden)
         self.output = EnsembleLinear(members, hidden, num_actions * atoms)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.q_dropout)
         spread = INITIAL_SPREAD * (config.value_high - config.value_low)
         with torch.no_grad():
             self.output.weight.zero_()

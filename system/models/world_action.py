@@ -14,6 +14,8 @@ Source: JOWA section 4.1.1, figure 1, eqs. 5–7.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,14 +36,14 @@ NUM_END_CLASSES = 2
 def left_aligned(
     values: Shaped[torch.Tensor, "B T *rest"], valid: Bool[torch.Tensor, "B T1"]
 ) -> Shaped[torch.Tensor, "B T *rest"]:
-    """Rolls windows that are padded on the left so that they are padded on the right.
+    """Rolls windows that are padded on the left, or on both sides, so that they are padded on the right.
 
     Args:
         values: of the T1 steps, or of the T1 − 1 gaps between them.
-        valid: False, then True, along each window.
+        valid: True in one stretch of each window.
     """
     length = values.shape[1]
-    padding = valid.shape[1] - valid.sum(dim=1)
+    padding = valid.int().argmax(dim=1)
     order = (torch.arange(length, device=values.device) + padding[:, None]) % max(1, length)
     return values[torch.arange(len(values), device=values.device)[:, None], order]
 
@@ -332,6 +334,17 @@ class WorldActionModel(nn.Module):
         self, actions: Int[torch.Tensor, "B T"], game: Int[torch.Tensor, "B"]
     ) -> Float[torch.Tensor, "B T D"]:
         return functional.embedding(actions, self.action_table) + self.action_game_table[game][:, None]
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode within, and as it was behind."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def _initialize(module: nn.Module) -> None:

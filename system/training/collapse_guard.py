@@ -2,15 +2,19 @@
 
 The offline policy is measured on the schedule's own seeds before the first online round. Later, when the
 upper end of the planner's interval falls under the lower end of that one, the learners take over the
-weights of the best scheduled evaluation so far.
+weights of the best scheduled evaluation so far. Of several games, scores are compared, not returns.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Float64
 
 from system.evaluation.statistics import bootstrap_interval
 from system.training.experiment import Experiment
 from system.training.exploration import choose_exploration
 from system.training.protocols import EvaluationRequest
+from system.types import TaskSpec
 
 
 class CollapseGuard:
@@ -49,10 +53,13 @@ class CollapseGuard:
     def _measure(self) -> dict[str, float]:
         run = self.run
         exploration = choose_exploration(run.config, run.progress.ratio_curves)
-        task, ratio = run.data.task, exploration.target_return_ratio
-        request = EvaluationRequest(task.environment_id, exploration.policy, "schedule", ratio)
-        ((_, result),) = run.measure([request])
-        returns = np.asarray(result.measured.returns)
+        policy, ratio = exploration.policy, exploration.target_return_ratio
+        requests = [
+            EvaluationRequest(task.environment_id, policy, "schedule", ratio) for task in run.data.tasks
+        ]
+        results = dict(run.measure(requests))
+        played = [results[index].measured.returns for index in range(len(requests))]
+        returns = np.concatenate(played) if len(played) == 1 else _scores(run.data.tasks, played)
         low, high = bootstrap_interval(returns)
         return {
             "env_steps": float(run.progress.env_steps),
@@ -60,3 +67,10 @@ class CollapseGuard:
             "low": low,
             "high": high,
         }
+
+
+def _scores(tasks: Sequence[TaskSpec], returns: Sequence[Sequence[float]]) -> Float64[np.ndarray, "episodes"]:
+    """Normalised scores of every task's episodes; returns where a task has no references."""
+    games = zip(tasks, returns, strict=True)
+    pairs = [(value, task.normalized(value)) for task, played in games for value in played]
+    return np.array([value if score is None else score for value, score in pairs], dtype=np.float64)

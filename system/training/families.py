@@ -12,6 +12,7 @@ from system.algorithms.jowa import WorldActionLearner
 from system.algorithms.m3pc import M3PCLearner
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import RunConfig
+from system.data.sampling import Windows
 from system.data.statistics import DatasetStatistics
 from system.evaluation.policies import Agent
 from system.training.protocols import Replay, Weights
@@ -54,6 +55,7 @@ class Family:
         learn: (agent, config, average_gradients=, shard=) → its learner.
         segments_per_step: rows of a batch of windows, over all learners.
         transition_batches_per_step: batches of transitions that an update step takes beside the windows.
+        windows: what its learner is given: as in `SampleRequest`.
         refresh: (agent, replay, visible episodes): takes in what the replay has learnt, after online updates.
     """
 
@@ -62,6 +64,7 @@ class Family:
     learn: Callable[..., Learner]
     segments_per_step: Callable[[RunConfig], int]
     transition_batches_per_step: Callable[[RunConfig], int]
+    windows: Windows
     refresh: Callable[[Any, Replay, int | None], None]
 
 
@@ -110,6 +113,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             learn=M3PCLearner,
             segments_per_step=lambda config: config.trajectory.batch_size,
             transition_batches_per_step=lambda config: config.critic.updates_per_step,
+            windows="ending",
             refresh=_raise_target_returns,
         ),
         "jowa": Family(
@@ -118,6 +122,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             learn=WorldActionLearner,
             segments_per_step=lambda config: config.jowa.batch_size,
             transition_batches_per_step=lambda config: 0,
+            windows="touching",
             refresh=_keep,
         ),
     }

@@ -142,6 +142,7 @@ class LearnerWorker:
             offline_fraction=request.offline_fraction,
             visible_episodes=request.visible_episodes,
             shard=self.shard,
+            windows=self.family.windows,
             weighting=self.config.online.segment_weighting if request.stage == "online" else "uniform",
         )
 

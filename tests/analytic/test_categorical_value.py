@@ -78,7 +78,7 @@ def test_the_ensemble_is_the_mean_of_probabilities() -> None:
 
 def make_head(members: int = 2, dropout: float = 0.0) -> CategoricalValueHead:
     torch.manual_seed(0)
-    config = WorldActionConfig(q_width=8, num_q_heads=members, num_atoms=21, dropout=dropout)
+    config = WorldActionConfig(q_width=8, num_q_heads=members, num_atoms=21, q_dropout=dropout)
     return CategoricalValueHead(6, 3, config)
 
 
@@ -123,3 +123,16 @@ def test_dropout_of_the_head_is_for_training_alone() -> None:
     features = torch.randn(3, 6)
     assert torch.equal(head(features), head(features))
     assert not torch.equal(head.train()(features), head(features))
+
+
+@torch.no_grad()
+def test_mixed_precision_leaves_values_and_targets_in_single_precision() -> None:
+    probabilities = torch.rand(5, 9, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    support, shift, scale = torch.linspace(-10.0, 30.0, 9), torch.linspace(-3.0, 3.0, 5), torch.full((5,), 0.97)
+    exact_mean = expected_value(probabilities.log(), support)
+    exact = project_distribution(probabilities, shift, scale, support)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mean = expected_value(probabilities.log(), support)
+        projected = project_distribution(probabilities, shift, scale, support)
+    assert torch.equal(mean, exact_mean)
+    assert torch.equal(projected, exact)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from system.algorithms.jowa_losses import TokenWindows
 from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
 from system.data.episodes import EpisodeStore
 from system.data.replay import ReplayBuffer
@@ -14,7 +15,7 @@ from system.data.statistics import compute_statistics
 from system.training.families import Foundation, build_agent
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import UpdateRequest
-from system.types import Episode, EpisodeKey, TaskSpec
+from system.types import Episode, EpisodeKey, SegmentBatch, TaskSpec
 from tests.support import dataset_factory, jowa_windows
 
 LIMIT = 8
@@ -154,6 +155,25 @@ def test_truncation_is_not_termination(subject: Subject) -> None:
     for ending in ("time_limit", "cut"):
         assert not all(map(torch.equal, values["terminated"], values[ending]))
     assert all(map(torch.equal, values["cut"], values["time_limit"])), "values know of steps, not of time limits"
+
+
+def test_ends_are_learnt_where_they_are_read(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trajectory models read a window's last position, world-action models any: plans begin at all of them."""
+    worker, seen = subject.worker(), []
+
+    def record(segments: SegmentBatch, transitions: object, *, stage: str, step: int) -> dict[str, torch.Tensor]:
+        seen.append(segments)
+        return {}
+
+    monkeypatch.setattr(worker.learner, "update", record)
+    for stage in ("offline", "online"):
+        seen.clear()
+        worker.update(UpdateRequest(stage, 0, 40, 0.5))
+        valid = np.concatenate([segments.valid for segments in seen])
+        assert (valid[:, -1].all()) == (subject.config.algorithm == "m3pc")
+        if subject.config.algorithm == "jowa":
+            windows = [TokenWindows.of(segments, torch.device("cpu")) for segments in seen]
+            assert torch.cat([each.terminated for each in windows]).any(dim=0).all()
 
 
 def test_what_is_no_number_is_named_with_its_step(subject: Subject) -> None:

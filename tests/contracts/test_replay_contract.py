@@ -151,6 +151,27 @@ def test_uniform_weighting_is_over_steps(replay: Replay, online: MakeOnline) -> 
     assert (batch.rewards[:, -1] == 101.0).mean() == pytest.approx(0.8, abs=0.03)
 
 
+def test_touching_windows_hold_ends_at_every_position(replay: Replay, online: MakeOnline) -> None:
+    replay.add_episodes([online(sequence, 9, "terminated") for sequence in range(3)])
+    request = SampleRequest(3000, 0, offline_fraction=0.5, windows="touching")
+    batch = replay.sample_segments(request)
+    assert batch.valid.any(axis=1).all()
+    is_online = batch.rewards.max(axis=1) >= 90.0
+    for of_kind in (batch.terminated[is_online], batch.terminated[~is_online]):
+        counts = of_kind.sum(axis=0)
+        assert counts / counts.mean() == pytest.approx(np.ones(LENGTH), abs=0.2)
+    parts = [replay.sample_segments(replace(request, shard=(rank, 3))) for rank in range(3)]
+    assert np.array_equal(np.concatenate([part.observations for part in parts]), batch.observations)
+    assert np.array_equal(np.concatenate([part.valid for part in parts]), batch.valid)
+
+
+def test_single_steps_are_never_behind_an_end(replay: Replay, kind: str) -> None:
+    if kind == "vectors":
+        steps = replay.sample_transitions(SampleRequest(16, 3))
+        others = replay.sample_transitions(SampleRequest(16, 3, windows="touching"))
+        assert np.array_equal(steps.rewards, others.rewards)
+
+
 def test_target_returns_rise_with_complete_visible_episodes(replay: Replay, online: MakeOnline, kind: str) -> None:
     before = replay.target_returns(None)
     replay.add_episodes([online(0, 4, "cut", 900.0), online(1, 4, "terminated", 100.0)])

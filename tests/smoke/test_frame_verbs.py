@@ -79,7 +79,10 @@ def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Pat
 
 def test_two_games_are_learnt_together_and_played_each(tmp_path: Path) -> None:
     config = write_tiny_game_config(
-        tmp_path, dataset={"also": [OTHER_DATASET]}, evaluation={"policies": ["q_greedy"]}
+        tmp_path,
+        dataset={"also": [OTHER_DATASET]},
+        online={"env_steps": 0},
+        evaluation={"policies": ["q_greedy"]},
     )
     assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     summary = read_summary(tmp_path / "run")

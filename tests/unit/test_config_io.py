@@ -169,6 +169,7 @@ def test_a_wrong_choice_names_the_nearest() -> None:
         (["planner.support_threshold=0.3"], "planner.support_threshold"),
         (["planner.name=beam_search"], "planner.name"),
         (["dataset.also=[a/b-v0]"], "dataset.also"),
+        ([*FRAMES, "dataset.also=[a/b-v0]", "online.env_steps=1"], "rollout_workers"),
         (["planner.horizon=9"], "planner.horizon"),
         (["learners=3", "critic.batch_size=255"], "trajectory.batch_size"),
         (["learners=3", "trajectory.batch_size=63"], "critic.batch_size"),

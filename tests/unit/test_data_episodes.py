@@ -155,11 +155,37 @@ def test_columns_that_do_not_fit_are_refused(store: EpisodeStore, tmp_path: Path
         EpisodeStore.open(tmp_path / "b")
 
 
-@pytest.mark.parametrize(("episode", "step"), [(0, 4), (0, -1), (5, 0), (-1, 0)])
-def test_a_step_outside_its_episode_is_refused(store: EpisodeStore, episode: int, step: int) -> None:
+@pytest.mark.parametrize(("episode", "step"), [(0, 6), (0, -1), (5, 0), (-1, 0)])
+def test_a_window_outside_its_episode_is_refused(store: EpisodeStore, episode: int, step: int) -> None:
     episodes, steps = np.array([1, episode]), np.array([0, step])
     with pytest.raises(DataError, match=r"store of 5|of episode 0, which has 4 steps"):
         gather_segments(store, episodes, steps, 3)
+
+
+@pytest.mark.parametrize("length", [3, 6])
+def test_a_window_is_padded_on_both_sides(store: EpisodeStore, length: int) -> None:
+    for index in range(store.num_episodes):
+        episode = store.episode(index)
+        for last in range(episode.num_steps + length - 1):
+            batch = gather_segments(store, np.array([index]), np.array([last]), length)
+            for place, step in enumerate(range(last - length + 1, last + 1)):
+                inside = 0 <= step < episode.num_steps
+                final = step == episode.num_steps - 1
+                assert batch.valid[0, place] == inside
+                assert batch.terminated[0, place] == (final and episode.terminated)
+                assert batch.returns_valid[0, place] == (inside and episode.complete)
+                for ours, theirs in (
+                    (batch.observations, episode.observations),
+                    (batch.actions, episode.actions),
+                    (batch.rewards, episode.rewards),
+                ):
+                    expected = theirs[step] if inside else np.zeros_like(theirs[0])
+                    np.testing.assert_array_equal(ours[0, place], expected)
+
+
+@pytest.mark.parametrize(("episode", "step"), [(0, 4), (0, -1), (5, 0), (-1, 0)])
+def test_a_step_outside_its_episode_is_refused(store: EpisodeStore, episode: int, step: int) -> None:
+    episodes, steps = np.array([1, episode]), np.array([0, step])
     with pytest.raises(DataError, match=r"store of 5|of episode 0, which has 4 steps"):
         gather_transitions(store, episodes, steps)
 

@@ -91,6 +91,16 @@ def test_the_steps_of_a_game_are_equally_likely(games: EpisodeStore) -> None:
         assert (places[1] < games.lengths[places[0]]).all()
 
 
+def test_games_are_balanced_behind_the_ends_of_their_episodes_too(games: EpisodeStore) -> None:
+    episode, step = BalancedSteps(games).draw(90_000, np.random.default_rng(0), beyond=2)
+    for game in (13, 39, 49):
+        own = games.game[episode] == game
+        places, counts = np.unique(np.stack([episode[own], step[own]]), axis=1, return_counts=True)
+        assert places.shape[1] == (games.lengths[games.game == game] + 2).sum()
+        assert counts == pytest.approx(30_000 / places.shape[1], rel=0.4)
+        assert (places[1] == games.lengths[places[0]] + 1).sum() == (games.game == game).sum()
+
+
 def test_a_single_game_is_drawn_from_as_ever() -> None:
     store = EpisodeStore.from_episodes(make_episodes(), discount=0.9)
     expected = draw_uniform(store, 50, np.random.default_rng(7))

@@ -55,7 +55,7 @@ def imagine(
     return with_imagined_ends(
         agent,
         windows,
-        rows_to_imagine(ROWS, share),
+        rows_to_imagine(windows.game, share),
         num_steps=num_steps,
         planner=PLANNER,
         discount=DISCOUNT,
@@ -105,7 +105,7 @@ def follow(agent: WorldActionAgent, windows: TokenWindows, row: int) -> tuple[li
 def test_every_step_is_what_the_model_expects_of_the_planned_action_before_it() -> None:
     windows, seen_rewards, seen_ends = draw_windows(), set(), set()
     for agent in (make_dreamer(), make_dreamer(end_bias=-0.4)):
-        for row in rows_to_imagine(ROWS, 0.5).nonzero()[:, 0].tolist():
+        for row in rows_to_imagine(windows.game, 0.5).nonzero()[:, 0].tolist():
             rewards, ended = follow(agent, windows, row)
             seen_rewards.update(rewards)
             seen_ends.add((ended, len(rewards)))
@@ -140,7 +140,7 @@ def test_recorded_windows_stay_as_they_are() -> None:
     windows = draw_windows()
     before = draw_windows()
     mixed, ends = imagine(make_dreamer(), windows, share=0.25)
-    chosen = rows_to_imagine(ROWS, 0.25)
+    chosen = rows_to_imagine(windows.game, 0.25)
     assert torch.equal(ends.windows, chosen)
     for name, values in vars(mixed).items():
         assert torch.equal(getattr(windows, name), getattr(before, name)), "the batch itself was changed"
@@ -159,7 +159,15 @@ def test_imagining_teaches_nothing_and_has_no_dropout() -> None:
 
 
 def test_rows_are_those_of_the_whole_batch_whatever_share_of_it_a_learner_has() -> None:
-    whole = rows_to_imagine(16, 0.25)
+    game = torch.full((16,), PONG)
+    whole = rows_to_imagine(game, 0.25)
     assert whole.nonzero()[:, 0].tolist() == [3, 7, 11, 15]
-    assert torch.equal(torch.cat([rows_to_imagine(8, 0.25)] * 2), whole)
-    assert rows_to_imagine(6, 1 / 3).tolist() == [False, False, True] * 2
+    assert torch.equal(torch.cat([rows_to_imagine(game[:8], 0.25)] * 2), whole)
+    assert rows_to_imagine(game[:6], 1 / 3).tolist() == [False, False, True] * 2
+
+
+@pytest.mark.parametrize("num_games", [2, 4])
+def test_every_game_has_its_share_of_imagined_rows(num_games: int) -> None:
+    game = torch.arange(16) % num_games
+    chosen = rows_to_imagine(game, 0.25)
+    assert torch.bincount(game[chosen], minlength=num_games).tolist() == [4 // num_games] * num_games

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from system.algorithms import jowa_losses
 from system.algorithms.jowa import WorldActionLearner, learning_rate_at
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import (
@@ -16,6 +17,7 @@ from system.config import (
 )
 from system.envs.atari_games import GAMES
 from system.errors import ConfigError
+from system.models.categorical_value import project_distribution
 from system.types import SegmentBatch, TaskSpec
 from tests.support.jowa_windows import (
     BREAKOUT,
@@ -204,6 +206,28 @@ def test_dropout_leaves_targets_and_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     update(learner, 6)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_targets_are_computed_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(
+        with_training(clone_weight=1.0),
+        world=replace(CONFIG.world, q_dropout=0.5),
+        planner=replace(CONFIG.planner, support_threshold=0.5),
+    )
+    learner = WorldActionLearner(make_agent(config), config)
+    windows, targets = windows_of(draw_segments()), []
+
+    def record(*parts: torch.Tensor) -> torch.Tensor:
+        targets.append(parts[0])
+        return project_distribution(*parts)
+
+    monkeypatch.setattr(jowa_losses, "project_distribution", record)
+    losses = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        losses.append(learner._loss(windows, world_alone=False)[1]["value/td_loss"].item())
+    assert all(torch.equal(target, targets[0]) for target in targets)
+    assert len(set(losses)) > 1, "the predictions themselves have dropout"
 
 
 def test_values_of_a_chain_are_learnt_and_stop_at_its_end() -> None:

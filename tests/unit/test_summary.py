@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from system.errors import SystemFailure
+from system.evaluation.comparison import pair_planners
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.types import Measurement, TaskSpec
 
@@ -158,3 +159,8 @@ def test_environments_are_compared_and_shown_one_by_one() -> None:
 def test_figures_of_a_record_are_plain_numbers() -> None:
     record = make_record("offline", "q_only", [float(value) for value in np.arange(3)])
     assert all(not isinstance(value, np.generic) for value in record.values())
+
+
+def test_beam_search_is_compared_with_the_stronger_of_acting_on_values_and_imitating() -> None:
+    assert pair_planners({"clone": 5.0, "q_greedy": -18.0, "beam": -16.0}) == [("beam", "clone")]
+    assert pair_planners({"clone_sampled": 1.0, "q_greedy": 2.0, "beam": 3.0}) == [("beam", "q_greedy")]
