@@ -283,7 +283,7 @@ class RunConfig:
     num_threads: int = setting(1, low=1, doc="torch threads of each process")
     device: Literal["auto", "cpu", "cuda"] = setting("auto")
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
-    compile: bool = setting(False, doc="torch.compile the trajectory model")
+    compile: bool = setting(False, doc="torch.compile the model")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     trajectory: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)

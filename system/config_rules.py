@@ -122,9 +122,8 @@ def _validate_objective(config: RunConfig) -> None:
     untrained = () if objective == "jowa" and config.jowa.imitates else UNTRAINED_POLICIES[objective]
     for policy in config.evaluation.policies:
         if policy in untrained:
-            raise ConfigError(
-                f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
-            )
+            cause = "clone_weight: 0" if objective == "jowa" else f"objective: {objective}"
+            raise ConfigError(f"evaluation.policies: {policy} acts from outputs that jowa.{cause} does not train")
     explorer = "q_greedy" if config.planner.horizon == 0 else "beam"
     if config.online.env_steps and explorer in untrained:
         raise ConfigError(

@@ -45,6 +45,10 @@ class Interrupted(SystemFailure):
         self.signal_number = signal_number
 
 
+class LearningDiverged(SystemFailure):
+    """Update after update gave a gradient that is NaN or infinite; none of them was made."""
+
+
 class ShapeError(SystemFailure):
     """A tensor does not have the documented shape."""
 

@@ -14,9 +14,15 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
+from torch import nn
 from torch.nn import functional
 
-from system.algorithms.optimizer_state import AverageGradients, flatten_optimizer, restore_optimizer
+from system.algorithms.optimizer_state import (
+    AverageGradients,
+    flatten_optimizer,
+    restore_optimizer,
+    step_if_finite,
+)
 from system.config import CriticConfig
 from system.models.critics import ValueNetworks
 from system.models.distributions import SquashedNormal
@@ -81,14 +87,17 @@ class IQL:
         self.optimizer.zero_grad(set_to_none=True)
         (value_loss + critic_loss + policy_loss).backward()
         self.average_gradients(self.parameters)
-        self.optimizer.step()
-        self._move_target()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if step_if_finite(self.optimizer, norm):
+            self._move_target()
         return {
             "critic/value_loss": value_loss.detach(),
             "critic/q_loss": critic_loss.detach(),
             "critic/actor_loss": policy_loss.detach(),
             "critic/q_mean": (self.networks.return_mean + self.networks.return_std * predictions.mean()).detach(),
             "critic/advantage_std": advantage.std(unbiased=False),
+            "critic/gradient_norm": norm,
         }
 
     def state(self) -> dict[str, torch.Tensor]:

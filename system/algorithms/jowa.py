@@ -72,6 +72,7 @@ from system.algorithms.optimizer_state import (
     mixed_precision,
     rate_factor,
     restore_optimizer,
+    step_if_finite,
 )
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import RunConfig, WorldActionTrainingConfig
@@ -151,7 +152,7 @@ class WorldActionLearner:
         parameters = list(self.agent.model.parameters())
         self.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.config.jowa.gradient_clip)
-        self.optimizer.step()
+        step_if_finite(self.optimizer, norm)
         return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -40,6 +40,7 @@ from system.algorithms.optimizer_state import (
     mixed_precision,
     rate_factor,
     restore_optimizer,
+    step_if_finite,
 )
 from system.config import RunConfig, TrajectoryTrainingConfig
 from system.models.masked_trajectory import MaskedTrajectoryModel, Tokens
@@ -215,9 +216,9 @@ class M3PCLearner:
         parameters = list(self.agent.model.parameters())
         self.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
-        self.optimizer.step()
-        self._update_average(step if stage == "offline" else None)
-        self._update_alpha(losses["entropy_excess"].detach())
+        if step_if_finite(self.optimizer, norm):
+            self._update_average(step if stage == "offline" else None)
+            self._update_alpha(losses["entropy_excess"].detach())
         metrics = {
             f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
         }

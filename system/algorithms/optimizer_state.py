@@ -32,6 +32,22 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, flat: Mappi
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def step_if_finite(optimizer: torch.optim.Optimizer, gradient_norm: torch.Tensor) -> bool:
+    """One step, unless the gradient is NaN or infinite: weights and moments then stay as they are.
+
+    Args:
+        optimizer: of parameters with gradients, averaged over learners, so that all of them decide alike.
+        gradient_norm: of these.
+
+    Returns:
+        Whether the step was made.
+    """
+    is_finite = bool(torch.isfinite(gradient_norm))
+    if is_finite:
+        optimizer.step()
+    return is_finite
+
+
 def rate_factor(step: int, *, warmup_steps: int, total_steps: int, final_fraction: float) -> float:
     """Linear warm-up to 1, then half a cosine down to `final_fraction`; 1 leaves it at 1.
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from system.cli.options import resolve_run, resolve_tracking_uri
+from system.cli.options import refuse_address, resolve_run, resolve_tracking_uri
 from system.config import RunConfig
 from system.config_io import flatten, to_dict
-from system.errors import ConfigError, Interrupted, SystemFailure
+from system.errors import CheckpointError, ConfigError, Interrupted, SystemFailure
 from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.console import ConsoleTracker
 from system.tracking.provenance import DESCRIPTION, source_tags
 from system.tracking.sending import send_rest, send_to_mlflow, tracked_run
 from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
+from system.training.families import resolve_device
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data, tokenize
@@ -42,6 +43,7 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
     """
     config, path = resolve_run(arguments, RunConfig)
     _check_name(arguments.register, config)
+    _check_work(config, arguments.address, start)
     with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir:
         summary = run_dir.finished(until)
         uri = resolve_tracking_uri(arguments)
@@ -57,6 +59,15 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
         print(f"\nall of it, with curves and figures: mlflow ui --backend-store-uri {uri}")
         print('(in its pages choose "Model training", at the top left)')
     return 0
+
+
+def _check_work(config: RunConfig, address: str | None, start: Path | None) -> None:
+    """What is asked for must be there to be done, and where it is to be done."""
+    if start is not None and config.online.env_steps == 0:
+        raise ConfigError("online.env_steps: 0 leaves nothing to fine-tune; give --set online.env_steps=N")
+    if not _uses_ray(config):
+        refuse_address(address)
+        resolve_device(config)
 
 
 def _check_name(name: str | None, config: RunConfig) -> None:
@@ -165,10 +176,13 @@ def _origin(config: RunConfig, start: Path | None) -> _Origin | None:
     named = config.pretrain.from_checkpoint if start is None else start
     if named is None:
         return None
-    path = find_checkpoint(Path(named))
-    content = load_run_checkpoint(path)
-    if start is None:
+    try:
+        path = find_checkpoint(Path(named))
+        content = load_run_checkpoint(path)
         check_same_model(path, content, config)
+    except CheckpointError as error:
+        key = "pretrain.from_checkpoint" if start is None else "--checkpoint"
+        raise CheckpointError(f"{key}: {error}") from None
     return _Origin(path, content, is_pretrained=start is not None)
 
 

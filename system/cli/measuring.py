@@ -1,11 +1,14 @@
 """How `evaluate` loads a checkpoint, measures its policies and shows them."""
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from system.cli.options import resolve_checkpoint
+from system.cli.options import refuse_address, resolve_checkpoint
+from system.errors import ConfigError
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
@@ -15,6 +18,12 @@ from system.training.files import write_json
 from system.training.protocols import EvaluationRequest, EvaluationResult
 from system.training.saved_agent import SavedAgent, open_agent
 
+OF_EVALUATION = (
+    *("evaluation", "planner", "discount", "seed"),
+    *("evaluators", "placement", "device", "precision", "num_threads"),
+)
+"""Sections and keys that decide what is measured, and how."""
+
 
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     """Measures a checkpoint's policies on the reported episodes, each at its best target ratio.
@@ -22,15 +31,18 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
         arguments: of the verb `evaluate`.
     """
+    _check_output(arguments.output)
     saved = open_agent(resolve_checkpoint(arguments), _overrides(arguments))
     path, config = saved.path, saved.config
+    if config.evaluators == 0:
+        refuse_address(arguments.address)
     console = ConsoleTracker(quiet=arguments.quiet)
     tasks = {task.environment_id: task for task in saved.tasks}
     requests = _requests(saved)
     found: dict[int, dict[str, Any]] = {}
     console.progress("evaluate", 0, len(requests), "policies")
     for index, result in _measure(saved, requests, arguments.address):
-        found[index] = evaluation_record("offline", result.measured, tasks[requests[index].environment])
+        found[index] = evaluation_record(saved.stage, result.measured, tasks[requests[index].environment])
         console.progress("evaluate", len(found), len(requests), "policies")
     console.close()
     records = [found[index] for index in range(len(requests))]
@@ -42,14 +54,29 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
             print(text)
     if arguments.output is not None:
         content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
-        write_json(arguments.output, {"checkpoint": str(path), **content})
+        try:
+            write_json(arguments.output, {"checkpoint": str(path), **content})
+        except OSError as error:
+            raise ConfigError(f"--output: {arguments.output} cannot be written ({error.strerror})") from None
     return 0
+
+
+def _check_output(file: Path | None) -> None:
+    """What would make all the measuring be in vain."""
+    if file is not None and file.is_dir():
+        raise ConfigError(f"--output: {file} is a folder, and one file is written")
+    if file is not None and not file.parent.is_dir():
+        raise ConfigError(f"--output: there is no folder {file.parent}")
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.overrides)
-    if arguments.policies:
-        overrides.append(f"evaluation.policies=[{arguments.policies}]")
+    for key in (each.partition("=")[0].strip() for each in overrides):
+        if key.split(".")[0] not in OF_EVALUATION:
+            raise ConfigError(f"{key}: nothing is trained here; {', '.join(OF_EVALUATION)} can be set")
+    if arguments.policies is not None:
+        names = [name.strip() for name in arguments.policies.split(",")]
+        overrides.append(f"evaluation.policies={json.dumps(names)}")
     if arguments.episodes is not None:
         overrides.append(f"evaluation.episodes={arguments.episodes}")
     return overrides

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from system import presets
 from system.config import CollectConfig, RunConfig
 from system.config_io import load_config
+from system.errors import ConfigError
 
 Config = TypeVar("Config", RunConfig, CollectConfig)
 
@@ -68,6 +69,19 @@ def resolve_checkpoint(arguments: argparse.Namespace) -> Path:
     from system.tracking.mlflow import fetch_checkpoint
 
     return fetch_checkpoint(str(named), RUNS / "models", resolve_tracking_uri(arguments))
+
+
+def refuse_address(address: str | None) -> None:
+    """Says that a cluster was named and nothing is to be done there.
+
+    Raises:
+        ConfigError: an address was given.
+    """
+    if address is not None:
+        raise ConfigError(
+            f"--address: {address} would not be used, for there are no actors; set learners, rollout_workers or "
+            "evaluators"
+        )
 
 
 def resolve_run(arguments: argparse.Namespace, schema: type[Config]) -> tuple[Config, Path]:

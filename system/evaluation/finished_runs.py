@@ -184,7 +184,7 @@ def _setting(run: FinishedRun, representatives: Sequence[FinishedRun]) -> str:
 def _read_json(file: Path) -> Any:
     try:
         if not file.is_file():
-            raise DataError(f"{file}: no such file; RUN is the directory of a finished run")
+            raise DataError(f"{file}: no such file; the run is unfinished, or {file.parent} is no run directory")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{file}: larger than {MAX_FILE_BYTES} bytes: not the summary of a finished run")
         return json.loads(file.read_text(encoding="utf-8"))

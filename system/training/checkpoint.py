@@ -163,6 +163,8 @@ def find_checkpoint(path: Path) -> Path:
     """
     try:
         if not (path / FOLDER).is_dir():
+            if (path / "config.yaml").is_file():
+                raise CheckpointError(f"{path}: no checkpoint yet")
             return path
         names = [name for name in checkpoint_names(path / FOLDER) if (path / FOLDER / name / COMPLETE).exists()]
     except OSError as error:

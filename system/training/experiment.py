@@ -20,6 +20,7 @@ from system.training.metric_window import MetricWindow
 from system.training.preparation import PreparedData
 from system.training.progress import Faults, Progress, Stage
 from system.training.protocols import (
+    SKIPPED,
     EvaluationRequest,
     EvaluationResult,
     RolloutResult,
@@ -100,7 +101,13 @@ class Experiment:
         request = UpdateRequest(stage, first_step, num_steps, offline_fraction, visible_episodes)
         metrics = self.workers.learners.update(request)
         self.progress.weights_version += num_steps
-        for step, values in self.window.add(metrics, first_step + num_steps, num_steps):
+        if skipped := round(metrics.pop(SKIPPED)):
+            self.faults.update_skipped += skipped
+            self.tracker.note(
+                f"{skipped} of {stage} update steps {first_step} to {first_step + num_steps - 1} left out: their "
+                "gradients are not finite"
+            )
+        for step, values in self.window.add(metrics, first_step + num_steps, num_steps - skipped):
             self.tracker.log_metrics({f"{stage}/{name}": value for name, value in values.items()}, step=step)
 
     def broadcast_weights(self) -> None:

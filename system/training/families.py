@@ -14,6 +14,7 @@ from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import RunConfig
 from system.data.sampling import Windows
 from system.data.statistics import DatasetStatistics
+from system.errors import ConfigError
 from system.evaluation.policies import Agent
 from system.training.protocols import Replay, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
@@ -74,7 +75,13 @@ def family_of(config: RunConfig) -> Family:
 
 
 def resolve_device(config: RunConfig) -> torch.device:
-    """The device to learn and plan on: as configured, or CUDA where there is one."""
+    """The device to learn and plan on: as configured, or CUDA where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for, and this process finds none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: cuda, but torch finds none here; auto takes what there is")
     if config.device != "auto":
         return torch.device(config.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,5 +1,6 @@
 """One learner: draws its share of each batch from the replay and updates an agent."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,11 +10,13 @@ import torch
 from system import fault_points
 from system.algorithms.optimizer_state import AverageGradients, keep_gradients
 from system.config import RunConfig
-from system.errors import CheckpointError
+from system.errors import CheckpointError, LearningDiverged
 from system.seeding import derive_seed
 from system.training.families import Agent, Foundation, build_agent, family_of
-from system.training.protocols import Metrics, Replay, SampleRequest, UpdateRequest, Weights
+from system.training.protocols import SKIPPED, Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
+
+MOST_SKIPPED_IN_A_ROW = 10
 
 Drawn = TypeVar("Drawn")
 
@@ -82,32 +85,47 @@ class LearnerWorker:
         self.family = family_of(config)
         self.agent = build_agent(task, config, foundation)
         self.learner = self.family.learn(self.agent, config, average_gradients=average_gradients, shard=shard)
+        self._skipped_in_a_row = 0
         if config.compile:
             self.agent.model.compile(dynamic=True)
 
     def update(self, request: UpdateRequest) -> Metrics:
-        """Makes `request.num_steps` updates; returns the mean of each metric.
+        """Makes `request.num_steps` updates; returns the mean of each metric over them.
+
+        An update whose gradient is not finite leaves everything as it is; `skipped_updates` counts them, and no
+        mean contains them.
 
         Raises:
-            FloatingPointError: a loss is not finite; names the update step.
+            LearningDiverged: the latest updates were all like that; names the metric and the update step.
         """
         self.agent.train()
         sums: dict[str, float] = {}
+        skipped = 0
         steps = range(request.first_step, request.first_step + request.num_steps)
         batches = drawn_ahead(
             lambda step: (self._segments(request, step), self._transitions(request, step)), steps
         )
         for step, (segments, transitions) in zip(steps, batches, strict=True):
             fault_points.reach("learner.step")
-            metrics = self.learner.update(segments, transitions, stage=request.stage, step=step)
-            for name, value in metrics.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            if not all(map(_is_finite, sums.values())):
-                bad = next(name for name, value in sums.items() if not _is_finite(value))
-                raise FloatingPointError(f"{bad} is not finite at {request.stage} update step {step}")
+            made = self.learner.update(segments, transitions, stage=request.stage, step=step)
+            metrics = {name: float(value) for name, value in made.items()}
+            bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+            if bad is None:
+                self._skipped_in_a_row = 0
+                for name, value in metrics.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                continue
+            skipped += 1
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
+                raise LearningDiverged(
+                    f"{bad} has not been finite in {self._skipped_in_a_row} updates, the latest of them "
+                    f"{request.stage} update step {step}; checkpoints are from before"
+                )
         if request.stage == "online":
             self.family.refresh(self.agent, self.replay, request.visible_episodes)
-        return {name: total / max(1, request.num_steps) for name, total in sums.items()}
+        means = {name: total / (request.num_steps - skipped) for name, total in sums.items()}
+        return {**means, SKIPPED: float(skipped)}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything needed to go on exactly, on the CPU."""
@@ -162,7 +180,3 @@ def drawn_ahead(draw: Callable[[int], Drawn], steps: Sequence[int]) -> Iterator[
                 yield current.result()
         if following is not None:
             yield following.result()
-
-
-def _is_finite(value: float) -> bool:
-    return abs(value) < float("inf")

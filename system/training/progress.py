@@ -21,6 +21,7 @@ class Faults:
     checkpoint_corrupt: int = 0
     episode_dropped: int = 0
     collapse_rollback: int = 0
+    update_skipped: int = 0
 
     @property
     def restarts(self) -> int:

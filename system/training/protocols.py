@@ -17,6 +17,8 @@ from system.types import Episode, Measurement, SegmentBatch, TransitionBatch
 
 Weights = Mapping[str, torch.Tensor]
 Metrics = dict[str, float]
+SKIPPED = "skipped_updates"
+"""Among a learner's metrics: how many of the updates were left out, their gradients not being finite."""
 
 
 class Replay(Protocol):

@@ -23,6 +23,9 @@ SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set in the environment of a command that `ray job submit` has started."""
 
 
+_KINDS = {RunConfig: "run", CollectConfig: "collection", SweepConfig: "sweep"}
+
+
 def is_submitted_job() -> bool:
     """Whether this process was started by `ray job submit`, in a copy of the submitter's working directory."""
     return bool(os.environ.get(SUBMITTED))
@@ -122,7 +125,17 @@ class RunDirectory:
                 )
             write_durably(file, dump_yaml(config).encode())
             return
-        before = load_config(type(config), str(file), (), presets=self.path)
+        if {each.name for each in self.path.iterdir()} <= {CONFIG, LOCK}:
+            # A request that was refused left it: nothing was done by it.
+            write_durably(file, dump_yaml(config).encode())
+            return
+        try:
+            before = load_config(type(config), str(file), (), presets=self.path)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{file}: not the configuration of a {_KINDS[type(config)]} ({error}); another --run-dir, or "
+                "--restart, which moves the old one aside"
+            ) from None
         key = first_difference(_of_the_result(before), _of_the_result(config))
         if key is not None:
             was, now = flatten(to_dict(before)).get(key), flatten(to_dict(config)).get(key)

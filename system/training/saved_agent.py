@@ -13,7 +13,20 @@ from system.training.families import Agent
 from system.training.learner_worker import load_agent
 from system.types import TaskSpec
 
-SIZES = ("algorithm", "model", "critic", "world", "tokenizer")
+SIZES = {
+    "m3pc": {
+        "model": ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
+        "critic": ("hidden_width", "num_critics", "layer_norm"),
+    },
+    "jowa": {
+        "world": (
+            *("context_length", "width", "num_layers", "num_heads"),
+            *("q_width", "num_q_heads", "num_atoms", "value_low", "value_high"),
+        ),
+        "tokenizer": ("vocabulary", "tokens_per_side"),
+    },
+}
+"""By algorithm: the keys that its weights are made for."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +36,14 @@ class SavedAgent:
     Attributes:
         path: of the checkpoint.
         config: of its run, overrides taken in.
+        stage: `offline` or `online`: the latest that it has learnt in.
         tasks: its environment; several games where it was trained on several.
         agent: in evaluation mode.
     """
 
     path: Path
     config: RunConfig
+    stage: str
     tasks: tuple[TaskSpec, ...]
     agent: Agent
 
@@ -48,14 +63,16 @@ def open_agent(path: Path, overrides: Sequence[str] = ()) -> SavedAgent:
     content = load_run_checkpoint(found)
     saved = config_from_dict(RunConfig, content.documents["config"])
     config = config_from_dict(RunConfig, content.documents["config"], overrides)
-    if any(getattr(config, part) != getattr(saved, part) for part in SIZES):
-        raise ConfigError("model: the sizes of a checkpoint can't be overridden")
+    key = first_difference(flatten(_sizes(saved)), flatten(_sizes(config)))
+    if key is not None:
+        raise ConfigError(f"{key}: a checkpoint's can't be overridden")
     tasks = _tasks(found, content)
-    return SavedAgent(found, config, tasks, load_agent(tasks[0], config, content.tensors["learner"], str(found)))
+    agent = load_agent(tasks[0], config, content.tensors["learner"], str(found))
+    return SavedAgent(found, config, _stage(content), tasks, agent)
 
 
 def check_same_model(path: Path, content: CheckpointContent, config: RunConfig) -> None:
-    """Compares the sizes of a checkpoint's world-action model with a run's.
+    """Compares the sizes of a checkpoint's model with a run's.
 
     Args:
         path, content: the checkpoint.
@@ -88,13 +105,18 @@ def load_run_checkpoint(path: Path) -> CheckpointContent:
 
 
 def _sizes(config: RunConfig) -> dict[str, Any]:
-    """What a world-action model's weights are made for."""
-    world, tokenizer = to_dict(config.world), to_dict(config.tokenizer)
-    return {
-        "algorithm": config.algorithm,
-        "world": {name: value for name, value in world.items() if name != "dropout"},
-        "tokenizer": {name: tokenizer[name] for name in ("vocabulary", "tokens_per_side")},
+    """What a model's weights are made for, by key."""
+    sections: dict[str, Any] = to_dict(config)
+    kept = {
+        section: {name: value for name, value in sections[section].items() if name in names}
+        for section, names in SIZES[config.algorithm].items()
     }
+    imitates = {"jowa": {"clone_weight": "above 0" if config.jowa.imitates else 0}} if "world" in kept else {}
+    return {"algorithm": config.algorithm, **kept, **imitates}
+
+
+def _stage(content: CheckpointContent) -> str:
+    return "online" if content.documents.get("progress", {}).get("online_update_steps") else "offline"
 
 
 def _tasks(path: Path, content: CheckpointContent) -> tuple[TaskSpec, ...]:

@@ -1,6 +1,6 @@
 """From a sweep file to what is tried: the configuration that trials build on, and the space around it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from system.strict_yaml import parse_yaml
 from system.training.checkpoint import find_checkpoint
 from system.training.planner_trial import open_planner
 from system.training.proposers import Proposer, make_proposer
+from system.training.saved_agent import check_same_model, load_run_checkpoint
 from system.training.search_space import SearchSpace, apply_point, check_fit, overrides_of, parse_space
 
 SEARCHED = {"planner": ("planner",), "run": (), "online": ()}
@@ -118,9 +119,37 @@ def load_sweep(source: str, overrides: Sequence[str], *, sweeps: Path) -> SweepC
         if not equals:
             raise ConfigError(f"--set {override}: expected key.path=value")
         fixed[key.strip()] = _checked(key.strip(), parse_yaml(text, name=f"--set {key.strip()}"))
-    space = {key: value for key, value in config.space.items() if key not in fixed}
+    space = _still_searched(config.space, fixed)
     checkpoint = config.checkpoint and str(find_checkpoint(Path(config.checkpoint)).resolve())
     return replace(config, checkpoint=checkpoint, set=fixed, space=space)
+
+
+def _still_searched(space: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Without keys that are given a value, and without those that are never drawn beside these values."""
+    gone, searched = set(fixed), dict(space)
+    while True:
+        left = {}
+        for key, tree in searched.items():
+            conditions = tree.get("when") if isinstance(tree, Mapping) else None
+            if key in gone:
+                continue
+            if not isinstance(conditions, Mapping):
+                left[key] = tree
+                continue
+            rest = {
+                other: allowed
+                for other, allowed in conditions.items()
+                if not (other in fixed and _allows(allowed, fixed[other]))
+            }
+            if not gone & rest.keys():
+                left[key] = {**tree, "when": rest}
+        if len(left) == len(searched):
+            return left
+        gone, searched = gone | (searched.keys() - left.keys()), left
+
+
+def _allows(allowed: Any, value: Any) -> bool:
+    return value in allowed if isinstance(allowed, list | tuple) else value == allowed
 
 
 def plan_sweep(config: SweepConfig, *, presets: Path) -> SweepPlan:
@@ -149,6 +178,9 @@ def plan_sweep(config: SweepConfig, *, presets: Path) -> SweepPlan:
     else:
         origin = load_config(RunConfig, config.config, (), presets=presets)
         base = load_config(RunConfig, config.config, overrides_of(fixed), presets=presets)
+        if config.checkpoint is not None:
+            path = Path(config.checkpoint)
+            check_same_model(path, load_run_checkpoint(path), base)
         if config.scheduler == "asha" and base.online.env_steps == 0:
             raise ConfigError("scheduler: asha judges by online evaluations, and online.env_steps is 0")
     plan = SweepPlan(config, base, space, fixed, origin)

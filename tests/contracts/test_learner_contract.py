@@ -1,6 +1,6 @@
 """What the learner of every model family must do, within its worker; a new one is one entry of `FAMILIES`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from system.algorithms.jowa_losses import TokenWindows
+from system.algorithms.optimizer_state import keep_gradients
 from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
 from system.data.episodes import EpisodeStore
 from system.data.replay import ReplayBuffer
 from system.data.statistics import compute_statistics
+from system.errors import LearningDiverged
 from system.training.families import Foundation, build_agent
 from system.training.learner_worker import LearnerWorker
-from system.training.protocols import UpdateRequest
+from system.training.protocols import SKIPPED, UpdateRequest
 from system.types import Episode, EpisodeKey, SegmentBatch, TaskSpec
 from tests.support import dataset_factory, jowa_windows
 
@@ -176,9 +178,35 @@ def test_ends_are_learnt_where_they_are_read(subject: Subject, monkeypatch: pyte
             assert torch.cat([each.terminated for each in windows]).any(dim=0).all()
 
 
-def test_what_is_no_number_is_named_with_its_step(subject: Subject) -> None:
+def test_an_update_with_a_poisoned_gradient_is_left_out(subject: Subject) -> None:
+    worker = subject.worker()
+
+    def poison(parameters: Iterable[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.view(-1)[0] = float("nan")
+
+    averaging = [each for each in (worker.learner, getattr(worker.learner, "critics", None)) if each is not None]
+    worker.update(UpdateRequest("offline", 4, 1))
+    before = worker.state()
+    for each in averaging:
+        each.average_gradients = poison
+    assert worker.update(UpdateRequest("offline", 5, 1)) == {SKIPPED: 1.0}
+    assert equal(before, worker.state())
+    for each in averaging:
+        each.average_gradients = keep_gradients
+    metrics = worker.update(UpdateRequest("offline", 7, 1))
+    assert metrics[SKIPPED] == 0.0
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert not equal(before, worker.state())
+
+
+def test_what_is_never_a_number_is_named_with_its_step(subject: Subject) -> None:
     worker = subject.worker()
     with torch.no_grad():
-        next(worker.agent.model.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"^\S+ is not finite at offline update step 5$"):
-        worker.update(UpdateRequest("offline", 5, 1))
+        for parameter in worker.agent.model.parameters():
+            parameter.fill_(float("nan"))
+    for first in (5, 10):
+        assert worker.update(UpdateRequest("offline", first, 5))[SKIPPED] == 5.0
+    with pytest.raises(LearningDiverged, match=r"^\S+ has not been finite in 11 updates, .* update step 15;"):
+        worker.update(UpdateRequest("offline", 15, 5))

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from system.cli.main import main
 from system.training.run_directory import RunDirectory
@@ -130,7 +131,42 @@ def test_finetune_refuses_another_models_checkpoint(
     config = write_tiny_config(tmp_path, model={"width": 32})
     words = ["finetune", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]
     assert main([*words, "--checkpoint", str(finished / "run")]) == 2
-    assert "expected" in capsys.readouterr().err
+    assert "a model with model.width = 16, but this run's has 32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["finetune", "{config}", "--checkpoint", "{run}", "--set", "online.env_steps=0"], "online.env_steps: 0"),
+        (["finetune", "pong-demo", "--checkpoint", "{run}", "--set", "online.env_steps=9"], "algorithm = m3pc"),
+        (["run", "{config}", "--address", "10.255.255.1:1"], "--address: 10.255.255.1:1 would not be used"),
+        (["evaluate", "{run}", "--address", "10.255.255.1:1"], "--address: 10.255.255.1:1 would not be used"),
+        (["evaluate", "{run}", "--set", "dataset.id=a/b-v0"], "dataset.id: nothing is trained here"),
+        (["evaluate", "{run}", "--policies", "iql,,x"], "evaluation.policies: '' is not one of"),
+        (["evaluate", "{run}", "--output", "{run}"], "is a folder"),
+        (["evaluate", "{run}", "--output", "{run}/nothing/here.json"], "nothing"),
+    ],
+)
+def test_what_would_not_be_done_as_asked_is_refused_at_once(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    places = {"config": str(write_tiny_config(tmp_path)), "run": str(finished / "run")}
+    given = [word.format_map(places) for word in words]
+    directory = [] if words[0] == "evaluate" else ["--run-dir", str(tmp_path / "run")]
+    assert main([*given, *directory, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_a_device_that_is_not_there_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_tiny_config(tmp_path, device="cuda"))
+    assert main(["run", config, "--run-dir", str(tmp_path / "run")]) == 2
+    assert main(["evaluate", str(finished / "run"), "--set", "device=cuda", "--policies", "random"]) == 2
+    assert capsys.readouterr().err.count("device: cuda, but torch finds none here") == 2
 
 
 def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from system.algorithms.optimizer_state import keep_gradients
 from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
 from system.data.episodes import EpisodeStore, gather_segments, gather_transitions
 from system.data.statistics import compute_statistics
+from system.errors import LearningDiverged
 from system.models.critics import ValueNetworks
 from system.models.distributions import SquashedNormal
 from system.types import TaskSpec, TransitionBatch
@@ -152,7 +153,7 @@ def test_alpha_rises_while_the_entropy_is_under_its_bound(store: EpisodeStore) -
     assert learner.log_alpha.item() < before
 
 
-def test_a_loss_that_is_not_finite_is_named(store: EpisodeStore) -> None:
+def test_learning_that_diverges_is_named_and_ended(store: EpisodeStore) -> None:
     from system.data.replay import ReplayBuffer
     from system.training.learner_worker import LearnerWorker
     from system.training.protocols import UpdateRequest
@@ -161,5 +162,6 @@ def test_a_loss_that_is_not_finite_is_named(store: EpisodeStore) -> None:
     worker = LearnerWorker(TASK, CONFIG, compute_statistics(store, TASK.max_episode_steps), replay)
     with torch.no_grad():
         worker.agent.values.actor_log_std.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="is not finite at offline update step 3"):
-        worker.update(UpdateRequest("offline", 3, 1))
+    message = r"^critic/\S+ has not been finite in 11 updates, the latest of them offline update step 13;"
+    with pytest.raises(LearningDiverged, match=message):
+        worker.update(UpdateRequest("offline", 3, 20))

@@ -87,5 +87,6 @@ def test_every_metric_is_described_and_made() -> None:
 
 
 def test_restarts_are_of_processes_alone() -> None:
-    faults = Faults(1, 2, 4, 8, checkpoint_corrupt=100, episode_dropped=100, collapse_rollback=100)
+    others = {"checkpoint_corrupt": 100, "episode_dropped": 100, "collapse_rollback": 100, "update_skipped": 100}
+    faults = Faults(1, 2, 4, 8, **others)
     assert faults.restarts == 15

@@ -197,13 +197,14 @@ def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
 ) -> None:
     keys = [*FRAMES, f"jowa.objective={objective}", f"planner.horizon={horizon}"]
     online = "online.env_steps=0" if objective == "clone" else "online.env_steps=100"
+    cause = "clone_weight: 0" if objective == "jowa" else f"objective: {objective}"
     for policy in POLICIES["jowa"]:
         chosen = f"evaluation.policies=[{policy}]"
         if policy in allowed:
             build(*keys, online, chosen)
         else:
             assert refusal(*keys, online, chosen) == (
-                f"evaluation.policies: {policy} acts from outputs that jowa.objective: {objective} does not train"
+                f"evaluation.policies: {policy} acts from outputs that jowa.{cause} does not train"
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from system.config import RunConfig
+from system.config import RunConfig, SweepConfig
 from system.config_io import dump_yaml
 from system.errors import ConfigError, RunDirectoryInUse
 from system.training.checkpoint import CheckpointContent, save_checkpoint
@@ -29,8 +29,23 @@ def test_a_new_directory_gets_its_configuration(tmp_path: Path) -> None:
     visit(tmp_path / "deep" / "run")
 
 
+def test_a_request_that_was_refused_leaves_room_for_another(tmp_path: Path) -> None:
+    visit(tmp_path / "run")
+    other = replace(CONFIGURATION, seed=7)
+    visit(tmp_path / "run", other)
+    assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(other)
+
+
+def test_the_directory_of_something_else_is_refused_by_its_kind(tmp_path: Path) -> None:
+    with RunDirectory.claim(tmp_path / "sweep", SweepConfig(), restart=False):
+        (tmp_path / "sweep" / "trials.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"sweep/config\.yaml: not the configuration of a run \(.*unknown key"):
+        visit(tmp_path / "sweep")
+
+
 def test_another_configuration_is_refused_by_its_first_key_and_both_values(tmp_path: Path) -> None:
     visit(tmp_path / "run")
+    (tmp_path / "run" / "events.jsonl").touch()
     planner = replace(CONFIGURATION.planner, horizon=CONFIGURATION.planner.horizon - 1)
     with pytest.raises(ConfigError, match=rf"^planner\.horizon: .* {planner.horizon + 1}, now {planner.horizon} "):
         visit(tmp_path / "run", replace(CONFIGURATION, planner=planner))
@@ -39,6 +54,7 @@ def test_another_configuration_is_refused_by_its_first_key_and_both_values(tmp_p
 
 def test_a_run_goes_on_with_other_workers_unless_they_decide_its_bits(tmp_path: Path) -> None:
     visit(tmp_path / "run")
+    (tmp_path / "run" / "events.jsonl").touch()
     more = replace(CONFIGURATION, learners=2, rollout_workers=6)
     visit(tmp_path / "run", more)
     assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(more)
@@ -48,6 +64,7 @@ def test_a_run_goes_on_with_other_workers_unless_they_decide_its_bits(tmp_path: 
     assert (tmp_path / "run" / CONFIG).read_text() == dump_yaml(more), "those that finished it"
     exact = replace(CONFIGURATION, deterministic=True)
     visit(tmp_path / "exact", exact)
+    (tmp_path / "exact" / "events.jsonl").touch()
     with pytest.raises(ConfigError, match=r"^learners: .* 0, now 1 "):
         visit(tmp_path / "exact", replace(exact, learners=1))
 

@@ -45,6 +45,24 @@ def test_settings_of_file_and_command_line_come_together(tmp_path: Path) -> None
     assert plan.fit({"trajectory.learning_rate": 0.002}).trajectory.learning_rate == 0.002
 
 
+def test_a_value_that_is_given_decides_what_is_still_searched(tmp_path: Path) -> None:
+    space = {
+        "planner.horizon": {"choice": [1, 2, 3]},
+        "planner.td_lambda": {"choice": [0.2, 0.5], "when": {"planner.horizon": [2, 3]}},
+        "planner.temperature": {"choice": [1.0, 2.0], "when": {"planner.td_lambda": [0.5]}},
+        "planner.num_candidates": {"choice": [8, 16]},
+    }
+    file = write(tmp_path, space=space, set={})
+    short = load_sweep(file, ["planner.horizon=1"], sweeps=tmp_path)
+    assert list(short.space) == ["planner.num_candidates"]
+    long = load_sweep(file, ["planner.horizon=3"], sweeps=tmp_path)
+    assert set(long.space) == space.keys() - {"planner.horizon"}
+    plan_sweep(short, presets=PRESETS)
+    conditions = {each.key: each.when for each in plan_sweep(long, presets=PRESETS).space.domains}
+    assert conditions["planner.td_lambda"] == {}
+    assert conditions["planner.temperature"] == {"planner.td_lambda": (0.5,)}
+
+
 def test_a_sweep_is_written_down_and_read_back(tmp_path: Path) -> None:
     config = load_sweep(write(tmp_path), [], sweeps=tmp_path)
     (tmp_path / "again.yaml").write_text(dump_yaml(config))
