@@ -51,7 +51,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     games, comparisons = summarize_games(records), compare(records)
     for text in (format_games(games), format_comparisons(comparisons)):
         if text:
-            print(text)
+            print(f"\n{text}")
     if arguments.output is not None:
         content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
         try:

@@ -23,6 +23,12 @@ SEARCHED = {"planner": ("planner",), "run": (), "online": ()}
 FIXED = {"planner": ("planner", "evaluation", "tracking", "device", "precision", "num_threads")}
 """Sections and keys that `set` may hold in a sweep that trains nothing."""
 
+UNREAD = {
+    "forward_mpc": ("beam_width", "support_threshold", "imagine_without_choice"),
+    "beam_search": ("guidance", "num_candidates", "target_return_ratio"),
+}
+"""By planner: the keys of the section `planner` that make no difference to it."""
+
 NEVER = ("seed", "tracking", "planner.name", "algorithm")
 """Not searched: the sweep's own business, or what makes another system of it."""
 
@@ -183,6 +189,9 @@ def plan_sweep(config: SweepConfig, *, presets: Path) -> SweepPlan:
             check_same_model(path, load_run_checkpoint(path), base)
         if config.scheduler == "asha" and base.online.env_steps == 0:
             raise ConfigError("scheduler: asha judges by online evaluations, and online.env_steps is 0")
+    for key in (f"planner.{name}" for name in UNREAD[base.planner.name]):
+        if key in space.keys:
+            raise ConfigError(f"space.{key}: {base.planner.name} does not read it")
     plan = SweepPlan(config, base, space, fixed, origin)
     check_fit(space, plan.fit, config.seed)
     return plan

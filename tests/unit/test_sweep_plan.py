@@ -63,6 +63,12 @@ def test_a_value_that_is_given_decides_what_is_still_searched(tmp_path: Path) ->
     assert conditions["planner.temperature"] == {"planner.td_lambda": (0.5,)}
 
 
+def test_what_the_planner_does_not_read_is_not_searched(tmp_path: Path) -> None:
+    file = write(tmp_path, space={"planner.beam_width": {"choice": [2, 3]}})
+    with pytest.raises(ConfigError, match=r"^space\.planner\.beam_width: forward_mpc does not read it"):
+        plan_sweep(load_sweep(file, [], sweeps=tmp_path), presets=PRESETS)
+
+
 def test_a_sweep_is_written_down_and_read_back(tmp_path: Path) -> None:
     config = load_sweep(write(tmp_path), [], sweeps=tmp_path)
     (tmp_path / "again.yaml").write_text(dump_yaml(config))
