@@ -54,15 +54,17 @@ class Collection:
     num_dropped: int
 
 
-@dataclass(frozen=True)
-class _StoppablePolicy:
-    """Asks at every decision whether to stop: a round of a slow planner takes minutes."""
+@dataclass
+class _WatchedPolicy:
+    """Tells before each decision how many env steps there have been: a slow planner's round takes minutes."""
 
     policy: Policy
-    stop_if_asked: Callable[[], None]
+    watch: Callable[[int], None]
+    env_steps: int = 0
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        self.stop_if_asked()
+        self.watch(self.env_steps)
+        self.env_steps += len(rows)
         return self.policy.act(history, rows, generator)
 
 
@@ -127,10 +129,15 @@ class Collector:
             closing(EpisodeJournal(self.folder / "recorded")) as journal,
             closing(self._environments()) as environments,
         ):
+
+            def watch(env_steps: int) -> None:
+                self.stop_if_asked()
+                self.report("record", min(journal.env_steps + env_steps, config.env_steps - 1), config.env_steps)
+
             while journal.env_steps < config.env_steps:
                 first = journal.next_number // EPISODES_PER_ROUND * EPISODES_PER_ROUND
                 play = play_episodes(
-                    _StoppablePolicy(policy, self.stop_if_asked),
+                    _WatchedPolicy(policy, watch),
                     environments,
                     [derive_seed(config.seed, "record", first + index) for index in range(EPISODES_PER_ROUND)],
                     history_length=history_length,
