@@ -36,4 +36,6 @@ def download_dataset(dataset_id: str, root: Path, timeout_seconds: float = TIMEO
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if "Connect" in last or "OfflineMode" in last:
         return "Minari's hub cannot be reached"
+    if "huggingface_hub" in last:
+        return "the hub's client is not installed (pip install 'minari[hf]')"
     return last.split(": ", maxsplit=1)[-1][:200]
