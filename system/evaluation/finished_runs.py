@@ -1,6 +1,7 @@
 """Finished runs, read back from their summary.json: checked field by field, and grouped by configuration."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,8 +68,16 @@ class FinishedRun:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration by dotted key, without the seed."""
-        return {key: value for key, value in flatten(to_dict(self.config)).items() if key != "seed"}
+        """The configuration by dotted key, without the seed.
+
+        Weights to begin with may be those of another run with the same seed, `runs/NAME-0` for seed 0: such runs
+        have the same settings, `runs/NAME-SEED`.
+        """
+        settings = {key: value for key, value in flatten(to_dict(self.config)).items() if key != "seed"}
+        origin = settings["pretrain.from_checkpoint"]
+        if origin is not None:
+            settings["pretrain.from_checkpoint"] = re.sub(rf"-{self.seed}(?=/|$)", "-SEED", origin)
+        return settings
 
 
 @dataclass(frozen=True)
