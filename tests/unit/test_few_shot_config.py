@@ -99,3 +99,16 @@ def test_what_only_training_depends_on_may_differ() -> None:
         seed=3,
     )
     check_same_model(Path("there"), CheckpointContent(tensors={}, documents={"config": to_dict(saved)}), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["jowa-40m", "jowa-70m", "jowa-150m"])
+def test_the_papers_sizes_have_the_papers_settings(name: str) -> None:
+    """JOWA tables 11 and 12; nothing of what CPU sizes add."""
+    config = load_config(RunConfig, name, (), presets=PRESETS)
+    training = config.jowa
+    assert (training.batch_size, training.conservative_weight, training.target_update_steps) == (512, 0.1, 1000)
+    assert (training.bootstrap_steps, training.return_share, training.clone_weight) == (1, 0.0, 0.0)
+    assert (training.weight_decay, config.world.dropout, config.world.q_dropout) == (0.01, 0.1, 0.01)
+    assert (config.world.num_atoms, config.world.value_low, config.world.value_high) == (51, -10.0, 30.0)
+    assert (config.planner.support_threshold, config.planner.td_lambda) == (0.0, 1.0)
+    assert config.evaluation.random_action_share == 0.0
