@@ -44,7 +44,7 @@ class TrajectoryAgent(nn.Module):
         """Where the weights lie."""
         return self.target_returns.device
 
-    def perceive(self, observations: np.ndarray) -> np.ndarray:
+    def perceive(self, observations: np.ndarray, game: int) -> np.ndarray:
         """What of the environment's observations is remembered: all of it."""
         return observations
 

@@ -44,8 +44,9 @@ def train_tokenizer(
 ) -> None:
     """Trains in place; the same seed and frames give the same codebook.
 
-    The mean frame is that of these frames. A tokenizer that was trained before keeps the meaning of the codes in
-    use: what a patch shows beyond the mean, of which a ball or a bullet in one game is much like one in another.
+    Each of these games gets the mean of its frames. A tokenizer that was trained before keeps those of others, and
+    the meaning of the codes in use: what a patch shows beyond the mean, of which a ball or a bullet in one game is
+    much like one in another.
 
     Args:
         tokenizer: on the CPU.
@@ -57,12 +58,19 @@ def train_tokenizer(
     """
     generator = numpy_generator(seed, "tokenizer")
     rows_of_games = rows_with_predecessor(frames)
-    rows = draw_rows(rows_of_games, MEAN_FRAMES, generator)
-    tokenizer.set_mean_frame(_frames_at(frames, rows).float().mean(0) / 255.0)
+    for game, rows_of_game in zip(frames.games.tolist(), rows_of_games, strict=True):
+        rows = draw_rows([rows_of_game], MEAN_FRAMES, generator)
+        tokenizer.set_mean_frame(game, _frames_at(frames, rows).float().mean(0) / 255.0)
+    game_of_row = frames.game_of_observations()
     for step in range(config.update_steps):
         rows = draw_rows(rows_of_games, config.batch_size, generator)
         patches = draw_patches(
-            tokenizer, _frames_at(frames, rows), _frames_at(frames, rows - 1), config.moving_share, generator
+            tokenizer,
+            _frames_at(frames, rows),
+            _frames_at(frames, rows - 1),
+            torch.from_numpy(game_of_row[rows]),
+            config.moving_share,
+            generator,
         )
         errors = update_codes(tokenizer, patches)
         if step % RESTART_EVERY_STEPS == 0 and step < RESTARTS_END * config.update_steps:
@@ -75,22 +83,24 @@ def draw_patches(
     tokenizer: FrameTokenizer,
     frames: UInt8[torch.Tensor, "N height width"],
     previous: UInt8[torch.Tensor, "N height width"],
+    games: Int64[torch.Tensor, "N"],
     moving_share: float,
     generator: np.random.Generator,
 ) -> Float[torch.Tensor, "M pixels"]:
-    """Patches to learn from, `PATCHES_PER_FRAME` for each frame, less the mean frame.
+    """Patches to learn from, `PATCHES_PER_FRAME` for each frame, less the mean frame of the game.
 
     Args:
         tokenizer: cuts.
         frames: o_t.
         previous: o_{t−1}.
+        games: of each frame.
         moving_share: of the patches drawn, those in which a pixel has changed.
         generator: draws.
     """
     change = (frames.short() - previous.short()).abs() >= MOTION_LEVELS
     moved = tokenizer.to_patches(change).any(-1).flatten()
     chosen = choose_patches(moved.numpy(), PATCHES_PER_FRAME * len(frames), moving_share, generator)
-    return tokenizer.residuals(frames).flatten(0, 1)[torch.from_numpy(chosen)]
+    return tokenizer.residuals(frames, games).flatten(0, 1)[torch.from_numpy(chosen)]
 
 
 def choose_patches(
@@ -163,10 +173,8 @@ def restart_idle_codes(
 def rows_with_predecessor(frames: EpisodeStore) -> list[Int64[np.ndarray, "_"]]:
     """Of each game, the observation rows that are not an episode's first."""
     rows = np.arange(frames.num_steps + frames.num_episodes)
-    episode = np.repeat(np.arange(frames.num_episodes), frames.lengths + 1)
-    first = frames.step_offsets[:-1] + np.arange(frames.num_episodes)
-    follows = rows != first[episode]
-    game = frames.game[episode]
+    follows = ~np.isin(rows, frames.step_offsets[:-1] + np.arange(frames.num_episodes))
+    game = frames.game_of_observations()
     return [rows[follows & (game == each)] for each in frames.games]
 
 

@@ -60,9 +60,9 @@ class WorldActionAgent(nn.Module):
         """Where the weights lie."""
         return self.valid_actions.device
 
-    def perceive(self, observations: UInt8[np.ndarray, "N height width"]) -> Int16[np.ndarray, "N K"]:
-        """What of the environment's frames is remembered: their tokens."""
-        return self.tokenizer.perceive(observations)
+    def perceive(self, observations: UInt8[np.ndarray, "N height width"], game: int) -> Int16[np.ndarray, "N K"]:
+        """What of the frames of a game is remembered: their tokens."""
+        return self.tokenizer.perceive(observations, np.full(len(observations), game, np.int64))
 
     def set_tokenizer(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes over a trained tokenizer's weights; they travel with the agent's from then on."""

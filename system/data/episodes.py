@@ -142,6 +142,10 @@ class EpisodeStore:
         """The games that occur, in ascending order."""
         return np.unique(self.game)
 
+    def game_of_observations(self) -> Int64[np.ndarray, "rows"]:
+        """The game of each row of `observations`."""
+        return np.repeat(self.game, self.lengths + 1)
+
     @property
     def episode_returns(self) -> Float64[np.ndarray, "episodes"]:
         """Undiscounted sum of rewards of each episode."""

@@ -64,7 +64,7 @@ class PlannerModule(TorchRLModule):
     def get_initial_state(self) -> State:
         """The history of an episode that has not begun: see `History`; `executed` is the latest action."""
         space = self.observation_space
-        seen = self.agent.perceive(np.zeros((1, *space.shape), space.dtype))[0]
+        seen = self._perceive(np.zeros((1, *space.shape), space.dtype))[0]
         history = self._history(1, seen[None])
         action = np.zeros(self.action_space.shape, history.actions.dtype)
         return {
@@ -88,7 +88,7 @@ class PlannerModule(TorchRLModule):
         """One decision of B environments; RLlib gives recurrent modules a time axis of length one."""
         shown = batch[Columns.OBS][:, 0].cpu().numpy()
         state = {name: value.cpu().numpy() for name, value in batch[Columns.STATE_IN].items()}
-        history = self._recall(state, self.agent.perceive(shown.astype(self.observation_space.dtype)))
+        history = self._recall(state, self._perceive(shown.astype(self.observation_space.dtype)))
         action = self.policies[purpose].act(history, np.arange(len(shown)), self.generator).action
         memory = {
             "observations": history.observations,
@@ -101,6 +101,9 @@ class PlannerModule(TorchRLModule):
             Columns.ACTIONS: torch.from_numpy(np.asarray(action))[:, None],
             Columns.STATE_OUT: {name: torch.from_numpy(value) for name, value in memory.items()},
         }
+
+    def _perceive(self, shown: np.ndarray) -> np.ndarray:
+        return self.agent.perceive(shown, self.task.game)
 
     def _recall(self, state: State, observed: np.ndarray) -> History:
         """The history with what is observed now as its newest step."""

@@ -91,7 +91,7 @@ def imagine_frames(
         moving=(right & ~stayed).double().sum((0, 2)).div((~stayed).sum((0, 2))).cpu().numpy(),
         rewards=(rewards == truth).double().mean(0).cpu().numpy(),
         real=np.asarray(shown),
-        imagined=_decoded(agent, dream[0]),
+        imagined=_decoded(agent, dream[0], int(context.game[0])),
     )
 
 
@@ -133,7 +133,7 @@ def imagine_clip(
     shown = frames.episode(episode).observations[first : first + steps + 1]
     return ImaginedClip(
         real=np.asarray(shown),
-        imagined=_decoded(agent, torch.cat([dream[:1, 0], dream[:, 1:].flatten(0, 1)])),
+        imagined=_decoded(agent, torch.cat([dream[:1, 0], dream[:, 1:].flatten(0, 1)]), game),
         ahead=np.concatenate([[0], 1 + np.arange(steps) % horizon]),
     )
 
@@ -201,8 +201,9 @@ def _dream(
     return torch.stack(tokens, dim=1), torch.stack(rewards, dim=1)
 
 
-def _decoded(agent: WorldActionAgent, tokens: torch.Tensor) -> UInt8[np.ndarray, "N height width"]:
-    return (255.0 * agent.tokenizer.decode(tokens)).round().byte().cpu().numpy()
+def _decoded(agent: WorldActionAgent, tokens: torch.Tensor, game: int) -> UInt8[np.ndarray, "N height width"]:
+    games = torch.full((len(tokens),), game, device=tokens.device)
+    return (255.0 * agent.tokenizer.decode(tokens, games)).round().byte().cpu().numpy()
 
 
 def _share(right: torch.Tensor) -> Float64[np.ndarray, "H"]:

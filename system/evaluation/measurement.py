@@ -5,6 +5,7 @@ Every purpose has episodes of its own, so that what was chosen on some is report
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class Measurer:
             seeds,
             history_length=self.config.context_length,
             generator=self._generator(policy, first_seed),
-            perceive=self.agent.perceive,
+            perceive=partial(self.agent.perceive, game=self.task.game),
         )
         return Measurement(
             policy=policy,
@@ -109,7 +110,7 @@ class Measurer:
             [LATENCY_SEED],
             history_length=self.config.context_length,
             generator=self._generator(policy, LATENCY_SEED),
-            perceive=self.agent.perceive,
+            perceive=partial(self.agent.perceive, game=self.task.game),
         )
         return play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
 

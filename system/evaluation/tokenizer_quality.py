@@ -75,7 +75,7 @@ def tokenizer_quality(
         chosen = np.arange(1, len(observations), stride)
         for first in range(0, len(chosen), CHUNK_FRAMES):
             rows = chosen[first : first + CHUNK_FRAMES]
-            tally.add(tokenizer, observations[rows], observations[rows - 1], background)
+            tally.add(tokenizer, observations[rows], observations[rows - 1], background, int(frames.game[index]))
     return tally.quality()
 
 
@@ -93,9 +93,10 @@ class _Tally:
         observations: UInt8[np.ndarray, "N height width"],
         previous_observations: UInt8[np.ndarray, "N height width"],
         background: Float[torch.Tensor, "height width"],
+        game: int,
     ) -> None:
         """Judges a chunk of one episode's frames."""
-        tokens, reconstructed = _reconstruct(tokenizer, observations)
+        tokens, reconstructed = _reconstruct(tokenizer, observations, game)
         frame = torch.from_numpy(observations.astype(np.float32))
         previous = torch.from_numpy(previous_observations.astype(np.float32))
         for name, (hits, cases) in _judge(frame, previous, background, reconstructed).items():
@@ -118,12 +119,13 @@ class _Tally:
 
 
 def _reconstruct(
-    tokenizer: FrameTokenizer, frames: UInt8[np.ndarray, "N height width"]
+    tokenizer: FrameTokenizer, frames: UInt8[np.ndarray, "N height width"], game: int
 ) -> tuple[Int64[np.ndarray, "tokens"], Float[torch.Tensor, "N height width"]]:
     """All tokens of the frames, and the grey levels that they stand for."""
     device = tokenizer.mean_patches.device
-    tokens = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(frames)).to(device))
-    return tokens.flatten().cpu().numpy(), tokenizer.decode(tokens).cpu() * 255.0
+    games = torch.full((len(frames),), game, device=device)
+    tokens = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(frames)).to(device), games)
+    return tokens.flatten().cpu().numpy(), tokenizer.decode(tokens, games).cpu() * 255.0
 
 
 def _judge(

@@ -1,8 +1,9 @@
 """Frames as a few integers each: the vocabulary in which the world-action model sees and imagines.
 
-A frame is cut into K patches. A patch, less what the mean frame shows at its place, becomes the number of the
-nearest of V patches in a codebook, and is reconstructed as that one. So the codebook is both encoder and decoder,
-the former a convolution with as many filters as there are tokens and a stride of one patch.
+A frame is cut into K patches. A patch, less what the game's mean frame shows at its place, becomes the number of
+the nearest of V patches in a codebook, and is reconstructed as that one. So the codebook is both encoder and
+decoder, the former a convolution with as many filters as there are tokens and a stride of one patch. A mean frame
+for each game, not one for all, makes background the same token everywhere, and leaves the codes to what moves.
 
 Deviations from the paper, with the reason: there is no convolutional autoencoder around the codebook, and no
 perceptual loss. Measured on held-out episodes of Pong and Breakout (K 36, V 2048, one tokenizer for both, trained
@@ -33,6 +34,7 @@ from jaxtyping import Float, Int, Int16, Int64, Shaped, UInt8
 from torch import nn
 
 from system.config import TokenizerConfig
+from system.envs.atari_games import GAMES
 from system.errors import ConfigError
 
 # Patches looked up at once. Kernels choose their order of summation by the size of the batch, so a fixed size is
@@ -51,7 +53,8 @@ class FrameTokenizer(nn.Module):
         frame_shape: height and width of the frames.
 
     Attributes:
-        mean_patches: [K, pixels] what is subtracted, the training frames' mean in [0, 1].
+        mean_patches: [games, K, pixels] what is subtracted, the mean of a game's training frames in [0, 1]; 0 of a
+            game without any.
         codes: [V, pixels] the codebook.
         usage: [V] share of patches that each code stood for in training, a moving average; 0 before it.
 
@@ -71,7 +74,7 @@ class FrameTokenizer(nn.Module):
         self.frame_shape, self.tokens_per_side = frame_shape, side
         self.patch_shape = (frame_shape[0] // side, frame_shape[1] // side)
         pixels = math.prod(self.patch_shape)
-        self.register_buffer("mean_patches", torch.zeros(self.num_tokens, pixels))
+        self.register_buffer("mean_patches", torch.zeros(len(GAMES), self.num_tokens, pixels))
         self.register_buffer("codes", INITIAL_CODE_SCALE * torch.randn(config.vocabulary, pixels))
         self.register_buffer("usage", torch.zeros(config.vocabulary))
 
@@ -85,9 +88,9 @@ class FrameTokenizer(nn.Module):
         """V, the number of different tokens."""
         return len(self.codes)
 
-    def set_mean_frame(self, frame: Float[torch.Tensor, "height width"]) -> None:
-        """Takes over the training frames' mean, in [0, 1]; it travels with the codebook from then on."""
-        self.mean_patches.copy_(self.to_patches(frame.unsqueeze(0))[0])
+    def set_mean_frame(self, game: int, frame: Float[torch.Tensor, "height width"]) -> None:
+        """Takes over the mean of a game's training frames, in [0, 1]; it travels with the codebook."""
+        self.mean_patches[game] = self.to_patches(frame.unsqueeze(0))[0]
 
     def to_patches(self, frames: Shaped[torch.Tensor, "N height width"]) -> Shaped[torch.Tensor, "N K pixels"]:
         """Cuts frames into the parts that one token each stands for, row by row."""
@@ -101,9 +104,11 @@ class FrameTokenizer(nn.Module):
         grid = patches.reshape(len(patches), side, side, height, width).transpose(2, 3)
         return grid.reshape(len(patches), *self.frame_shape)
 
-    def residuals(self, frames: UInt8[torch.Tensor, "N height width"]) -> Float[torch.Tensor, "N K pixels"]:
-        """What patches show beyond the mean frame, in [−1, 1]; codes are of this kind."""
-        return self.to_patches(frames.float() / 255.0) - self.mean_patches
+    def residuals(
+        self, frames: UInt8[torch.Tensor, "N height width"], games: Int64[torch.Tensor, "N"]
+    ) -> Float[torch.Tensor, "N K pixels"]:
+        """What patches show beyond the mean frame of their game, in [−1, 1]; codes are of this kind."""
+        return self.to_patches(frames.float() / 255.0) - self.mean_patches[games]
 
     def nearest(
         self, residuals: Float[torch.Tensor, "M pixels"]
@@ -115,52 +120,67 @@ class FrameTokenizer(nn.Module):
         return tokens, (least + residuals.square().sum(1)).clamp_min(0.0)
 
     @torch.no_grad()
-    def encode(self, frames: UInt8[torch.Tensor, "N height width"]) -> Int64[torch.Tensor, "N K"]:
+    def encode(
+        self, frames: UInt8[torch.Tensor, "N height width"], games: Int64[torch.Tensor, "N"]
+    ) -> Int64[torch.Tensor, "N K"]:
         """Tokens of frames; those of a frame do not depend on the frames encoded beside it.
 
         Args:
             frames: grey levels; N may be 0. Of frames that follow one another only what changes is looked up.
+            games: of each frame.
         """
         patches = self.to_patches(frames)
         first = torch.ones((min(len(frames), 1), self.num_tokens), dtype=torch.bool, device=frames.device)
-        changed = torch.cat([first, (patches[1:] != patches[:-1]).any(-1)])
+        other_game = (games[1:] != games[:-1]).unsqueeze(1)
+        changed = torch.cat([first, (patches[1:] != patches[:-1]).any(-1) | other_game])
         frame, position = torch.nonzero(changed, as_tuple=True)
         # Of each place, the frame in which it took on the look that it has; then that look's number.
         order = torch.arange(len(frames), device=frames.device).unsqueeze(1)
         origin = (order * changed).cummax(0).values if len(frames) else order
         tokens = torch.zeros((len(frames), self.num_tokens), dtype=torch.int64, device=frames.device)
-        tokens[frame, position] = self._numbers(patches[frame, position], position)
+        tokens[frame, position] = self._numbers(patches[frame, position], games[frame], position)
         return tokens.gather(0, origin.expand_as(tokens))
 
     def _numbers(
-        self, patches: UInt8[torch.Tensor, "M pixels"], position: Int64[torch.Tensor, "M"]
+        self,
+        patches: UInt8[torch.Tensor, "M pixels"],
+        games: Int64[torch.Tensor, "M"],
+        position: Int64[torch.Tensor, "M"],
     ) -> Int64[torch.Tensor, "M"]:
         """Tokens of patches from anywhere, looked up `CHUNK_PATCHES` at a time."""
         numbers = torch.empty_like(position)
         for start in range(0, len(patches), CHUNK_PATCHES):
-            taken = patches[start : start + CHUNK_PATCHES]
+            part = slice(start, min(start + CHUNK_PATCHES, len(patches)))
             chunk = self.codes.new_zeros((CHUNK_PATCHES, patches.shape[1]))
-            chunk[: len(taken)] = taken.float() / 255.0 - self.mean_patches[position[start : start + len(taken)]]
-            numbers[start : start + len(taken)] = self.nearest(chunk)[0][: len(taken)]
+            residuals = patches[part].float() / 255.0 - self.mean_patches[games[part], position[part]]
+            chunk[: len(residuals)] = residuals
+            numbers[part] = self.nearest(chunk)[0][: len(residuals)]
         return numbers
 
-    def perceive(self, frames: UInt8[np.ndarray, "N height width"]) -> Int16[np.ndarray, "N K"]:
+    def perceive(
+        self, frames: UInt8[np.ndarray, "N height width"], games: Int64[np.ndarray, "N"]
+    ) -> Int16[np.ndarray, "N K"]:
         """`encode` for arrays: what is stored, drawn and planned with in place of the frames.
 
         Args:
             frames: grey levels; on the host, whatever device the codebook is on.
+            games: of each frame.
         """
         tokens = np.empty((len(frames), self.num_tokens), np.int16)
         for start in range(0, len(frames), MOVED_FRAMES):
-            taken = torch.tensor(frames[start : start + MOVED_FRAMES], device=self.codes.device)
-            tokens[start : start + len(taken)] = self.encode(taken).cpu().numpy()
+            part = slice(start, start + MOVED_FRAMES)
+            moved = (torch.tensor(array[part], device=self.codes.device) for array in (frames, games))
+            tokens[part] = self.encode(*moved).cpu().numpy()
         return tokens
 
     @torch.no_grad()
-    def decode(self, tokens: Int[torch.Tensor, "N K"]) -> Float[torch.Tensor, "N height width"]:
+    def decode(
+        self, tokens: Int[torch.Tensor, "N K"], games: Int64[torch.Tensor, "N"]
+    ) -> Float[torch.Tensor, "N height width"]:
         """What the tokens look like, in [0, 1].
 
         Args:
             tokens: 0 … V − 1, row by row.
+            games: of each frame.
         """
-        return self.to_frames(self.codes[tokens.long()] + self.mean_patches).clamp(0.0, 1.0)
+        return self.to_frames(self.codes[tokens.long()] + self.mean_patches[games]).clamp(0.0, 1.0)

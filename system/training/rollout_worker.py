@@ -1,6 +1,7 @@
 """One rollout worker: plays whole episodes with the exploring planner and sends them to the replay."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class RolloutWorker:
             generator=torch_generator(
                 seed, "candidates", self.index, request.first_sequence, device=self.agent.device
             ),
-            perceive=self.agent.perceive,
+            perceive=partial(self.agent.perceive, game=self.task.game),
         )
         episodes = [self._sign(played.episode, sequences[played.position]) for played in play.episodes]
         self.replay.add_episodes(episodes)

@@ -26,7 +26,7 @@ from system.seeding import derive_seed
 from system.training.checkpoint_files import mark_complete, read_files, write_files
 
 # To be raised when the same data and settings come to give another tokenizer, or a tokenizer other tokens.
-TOKENIZER_VERSION = 1
+TOKENIZER_VERSION = 2
 WEIGHTS = "tokenizer.safetensors"
 CHUNK_FRAMES = 4096
 
@@ -108,10 +108,11 @@ def encode_store(tokenizer: FrameTokenizer, store: EpisodeStore, cache_folder: P
     folder = cache_folder / f"tokens-{digest.hexdigest()[:32]}"
     cached = _cached_tokens(folder)
     if cached is None:
-        rows = len(store.observations)
-        chunks = (store.observations[first : first + CHUNK_FRAMES] for first in range(0, rows, CHUNK_FRAMES))
-        encoded = [np.zeros((0, tokenizer.num_tokens), np.int16), *map(tokenizer.perceive, chunks)]
-        store.with_observations(np.concatenate(encoded)).save(folder)
+        frames, games = store.observations, store.game_of_observations()
+        parts = (slice(first, first + CHUNK_FRAMES) for first in range(0, len(frames), CHUNK_FRAMES))
+        encoded = [tokenizer.perceive(frames[part], games[part]) for part in parts]
+        nothing = np.zeros((0, tokenizer.num_tokens), np.int16)
+        store.with_observations(np.concatenate([nothing, *encoded])).save(folder)
         cached = EpisodeStore.open(folder)
     return store.with_observations(np.asarray(cached.observations))
 

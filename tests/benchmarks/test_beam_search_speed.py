@@ -104,8 +104,11 @@ def test_beam_search_against_its_naive_form(
             imagination, context, config=config, generator=torch.Generator()
         ).action.tolist()
 
+    def decode(tokens: torch.Tensor) -> torch.Tensor:
+        return tokenizer.decode(tokens, torch.zeros(len(tokens), dtype=torch.int64))
+
     def naive() -> None:
-        actions["naive"] = naive_actions(model, tokenizer.decode, alone, config, DISCOUNT)
+        actions["naive"] = naive_actions(model, decode, alone, config, DISCOUNT)
 
     calls = (lambda: plan(many), lambda: plan(alone), naive)
     for call in calls:

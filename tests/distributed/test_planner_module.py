@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_the_module_plays_as_the_policy_does(checkpoint: Path) -> None:
         SEEDS,
         history_length=config.context_length,
         generator=torch.Generator(),
-        perceive=saved.agent.perceive,
+        perceive=partial(saved.agent.perceive, game=task.game),
     )
     played = play_through_module(make_module(checkpoint, policy), environments)
     for actions, reference in zip(played, expected.episodes, strict=True):

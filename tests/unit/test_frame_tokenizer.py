@@ -1,6 +1,7 @@
 """The frame tokenizer: its codes, its training on small moving dots, and the measure of what it keeps."""
 
 import math
+from collections.abc import Sized
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,11 @@ def store_of(*episodes: Episode) -> EpisodeStore:
     return EpisodeStore.from_episodes(episodes, discount=0.99)
 
 
+def no_game(frames: Sized) -> torch.Tensor:
+    """Game 0 for every frame."""
+    return torch.zeros(len(frames), dtype=torch.int64)
+
+
 def new_tokenizer(config: TokenizerConfig = CONFIG, shape: tuple[int, int] = (SIDE, SIDE)) -> FrameTokenizer:
     torch.manual_seed(0)
     return FrameTokenizer(config, shape)
@@ -85,24 +91,25 @@ def test_a_token_is_the_nearest_code() -> None:
 
 def test_frames_made_of_codes_come_back() -> None:
     tokenizer = new_tokenizer()
-    tokenizer.set_mean_frame(torch.full((SIDE, SIDE), 0.5))
+    tokenizer.set_mean_frame(0, torch.full((SIDE, SIDE), 0.5))
     tokens = torch.randint(40, (7, 9), generator=torch.Generator().manual_seed(2))
-    frames = tokenizer.decode(tokens)
+    frames = tokenizer.decode(tokens, no_game(tokens))
     assert frames.shape == (7, SIDE, SIDE)
-    assert torch.equal(tokenizer.encode((frames * 255.0).round().to(torch.uint8)), tokens)
+    assert torch.equal(tokenizer.encode((frames * 255.0).round().to(torch.uint8), no_game(frames)), tokens)
 
 
 def test_what_is_decoded_can_be_shown() -> None:
     tokenizer = new_tokenizer()
     tokenizer.codes.mul_(100.0)
-    frames = tokenizer.decode(torch.arange(40).unsqueeze(1).repeat(1, 9))
+    tokens = torch.arange(40).unsqueeze(1).repeat(1, 9)
+    frames = tokenizer.decode(tokens, no_game(tokens))
     assert (float(frames.min()), float(frames.max())) == (0.0, 1.0)
 
 
 def test_a_token_stands_for_its_own_patch_row_by_row(trained: FrameTokenizer) -> None:
     frames = torch.from_numpy(moving_dot(1, 0).observations)[:1].repeat(2, 1, 1)
     frames[1, 4:8, 8:12] = 230  # the patch of row 1, column 2
-    tokens = trained.encode(frames)
+    tokens = trained.encode(frames, no_game(frames))
     assert tokens.shape == (2, 9)
     assert torch.nonzero(tokens[0] != tokens[1]).flatten().tolist() == [5]
 
@@ -118,13 +125,15 @@ def test_patches_of_oblong_frames_go_back_to_their_places() -> None:
 
 def test_tokens_do_not_depend_on_the_frames_beside() -> None:
     tokenizer = new_tokenizer(TokenizerConfig(), (84, 84))
-    tokenizer.set_mean_frame(torch.full((84, 84), 0.5))
+    tokenizer.set_mean_frame(0, torch.full((84, 84), 0.5))
     frames = torch.randint(256, (13, 84, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    together = tokenizer.encode(frames)
+    games = no_game(frames)
+    together = tokenizer.encode(frames, games)
     assert len(together.unique()) > 100
-    assert torch.equal(together, torch.cat([tokenizer.encode(frames[i : i + 1]) for i in range(len(frames))]))
-    assert torch.equal(together.flip(0), tokenizer.encode(frames.flip(0)))
-    assert tokenizer.encode(frames[:0]).shape == (0, 36)
+    alone = [tokenizer.encode(frames[i : i + 1], games[:1]) for i in range(len(frames))]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(together.flip(0), tokenizer.encode(frames.flip(0), games))
+    assert tokenizer.encode(frames[:0], games[:0]).shape == (0, 36)
 
 
 def looked_up(tokenizer: FrameTokenizer, frames: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -138,7 +147,7 @@ def looked_up(tokenizer: FrameTokenizer, frames: torch.Tensor, monkeypatch: pyte
 
     with monkeypatch.context() as patched:
         patched.setattr(FrameTokenizer, "nearest", counted)
-        tokenizer.encode(frames)
+        tokenizer.encode(frames, no_game(frames))
     return sizes
 
 
@@ -152,16 +161,34 @@ def test_every_pass_has_the_same_size_and_what_stands_still_none(monkeypatch: py
 def test_frames_that_partly_stand_still_have_the_tokens_they_have_alone(trained: FrameTokenizer) -> None:
     frames = torch.tensor(moving_dot(60, 8).observations)
     frames = torch.cat([frames, frames[-1:], frames[-1:], frames[:1]])
-    alone = [trained.encode(frames[index : index + 1]) for index in range(len(frames))]
-    assert torch.equal(trained.encode(frames), torch.cat(alone))
+    alone = [trained.encode(frames[index : index + 1], no_game(frames[:1])) for index in range(len(frames))]
+    assert torch.equal(trained.encode(frames, no_game(frames)), torch.cat(alone))
 
 
 def test_arrays_are_perceived_as_small_integers(trained: FrameTokenizer) -> None:
     frames = moving_dot(20, 3).observations
-    tokens = trained.perceive(frames)
+    games = np.zeros(len(frames), np.int64)
+    tokens = trained.perceive(frames, games)
     assert tokens.dtype == np.int16
-    assert np.array_equal(tokens, trained.encode(torch.tensor(frames)).numpy())
-    assert trained.perceive(frames[:0]).shape == (0, 9)
+    assert np.array_equal(tokens, trained.encode(torch.tensor(frames), torch.tensor(games)).numpy())
+    assert trained.perceive(frames[:0], games[:0]).shape == (0, 9)
+
+
+def test_what_a_frame_shows_beyond_its_own_game_is_encoded_and_decoded() -> None:
+    tokenizer = new_tokenizer()
+    grey = {5: 60, 2: 180}
+    for game, level in grey.items():
+        tokenizer.set_mean_frame(game, torch.full((SIDE, SIDE), level / 255))
+    games = torch.tensor([5, 2, 2, 5, 7])
+    tokens = torch.randint(40, (4, 9), generator=torch.Generator().manual_seed(3))
+    frames = (tokenizer.decode(tokens, games[:4]) * 255.0).round().to(torch.uint8)
+    assert torch.equal(tokenizer.encode(frames, games[:4]), tokens)
+    # The same look in another game, right behind, is another token: the background of neither is anything.
+    background = torch.stack([torch.full((SIDE, SIDE), grey.get(game, 0)) for game in games.tolist()]).byte()
+    shown = tokenizer.encode(background, games)
+    assert len(shown.unique()) == 1
+    same_look = background[:1].repeat(2, 1, 1)
+    assert not torch.equal(*tokenizer.encode(same_look, torch.tensor([5, 2])))
 
 
 def test_a_grid_that_does_not_fit_is_refused_by_name() -> None:
@@ -208,8 +235,25 @@ def test_a_trained_tokenizer_keeps_the_meaning_of_its_codes(trained: FrameTokeni
     further = new_tokenizer()
     further.load_state_dict(trained.state_dict())
     train(further, replace(CONFIG, update_steps=20), seed=5)
-    assert (further.encode(frames) == trained.encode(frames)).float().mean() > 0.9
+    games = no_game(frames)
+    assert (further.encode(frames, games) == trained.encode(frames, games)).float().mean() > 0.9
     assert not torch.equal(further.codes, trained.codes)
+
+
+def test_each_game_has_a_mean_frame_and_background_is_nothing_in_all() -> None:
+    bright = moving_dot(200, 2, game=9)
+    bright.observations[:] = np.minimum(bright.observations + np.uint8(90), 255)
+    trained = train(new_tokenizer(), frames=store_of(moving_dot(200, 1, game=4), bright))
+    means = trained.to_frames(trained.mean_patches)
+    frames = [torch.from_numpy(each.observations).float() for each in (moving_dot(200, 1), bright)]
+    shown = torch.stack([each.mean(0) / 255 for each in frames])
+    assert torch.allclose(means[[4, 9]], shown, atol=0.03)
+    assert not bool(means[[*range(4), *range(5, 9)]].any())
+    further = new_tokenizer()
+    further.load_state_dict(trained.state_dict())
+    train(further, replace(CONFIG, update_steps=2), frames=store_of(moving_dot(50, 3, game=7)))
+    assert torch.equal(further.mean_patches[[4, 9]], trained.mean_patches[[4, 9]])
+    assert bool(further.mean_patches[7].any())
 
 
 def test_progress_and_the_wish_to_stop_are_heard_each_step() -> None:
@@ -266,12 +310,12 @@ def test_idle_codes_are_put_on_the_worst_patches() -> None:
 
 def test_patches_come_from_where_something_changed() -> None:
     tokenizer = new_tokenizer()
-    tokenizer.set_mean_frame(torch.full((SIDE, SIDE), 100 / 255))
+    tokenizer.set_mean_frame(0, torch.full((SIDE, SIDE), 100 / 255))
     previous = torch.full((3, SIDE, SIDE), 100, dtype=torch.uint8)
     frames = previous.clone()
     frames[1, 5, 6] = 151
     frames[2, 0, 0] = 104  # too little to be motion
-    patches = draw_patches(tokenizer, frames, previous, 1.0, np.random.default_rng(0))
+    patches = draw_patches(tokenizer, frames, previous, no_game(frames), 1.0, np.random.default_rng(0))
     expected = torch.zeros(16)
     expected[1 * 4 + 2] = 51 / 255
     assert torch.allclose(patches, expected.expand(48, 16), atol=1e-6)
@@ -306,10 +350,10 @@ class Recording(FrameTokenizer):
         super().__init__(replace(CONFIG, vocabulary=64), (SIDE, SIDE))
         self.shown = shown
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: torch.Tensor, games: torch.Tensor) -> torch.Tensor:
         return torch.arange(len(frames)).unsqueeze(1).repeat(1, 9)
 
-    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+    def decode(self, tokens: torch.Tensor, games: torch.Tensor) -> torch.Tensor:
         return self.shown[tokens[:, 0]]
 
 

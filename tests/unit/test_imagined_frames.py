@@ -137,12 +137,15 @@ def dreamt(episode: int | torch.Tensor, start: int | torch.Tensor, depth: int) -
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch) -> WorldActionAgent:
     monkeypatch.setattr(imagined_frames, "WorldActionImagination", KnownErrors)
-    return make_agent().eval()
+    agent = make_agent().eval()
+    for game, grey in ((PONG, 0.1), (BREAKOUT, 0.3)):
+        agent.tokenizer.set_mean_frame(game, torch.full((SIDE, SIDE), grey))
+    return agent
 
 
-def decoded(agent: WorldActionAgent, tokens: torch.Tensor) -> np.ndarray:
+def decoded(agent: WorldActionAgent, tokens: torch.Tensor, game: int = PONG) -> np.ndarray:
     with torch.no_grad():
-        return (255.0 * agent.tokenizer.decode(tokens)).round().byte().numpy()
+        return (255.0 * agent.tokenizer.decode(tokens, torch.full((len(tokens),), game))).round().byte().numpy()
 
 
 def test_shares_count_tokens_that_move_and_rewards_by_depth(agent: WorldActionAgent) -> None:
@@ -174,7 +177,7 @@ def test_the_shown_window_is_of_one_episode_and_its_dream(agent: WorldActionAgen
         episode, start = divmod(int(found.real[0, 0, 0]), 20)
         assert (found.real == np.arange(4)[:, None, None] + grey_at(episode, start)).all()
         dream = torch.stack([dreamt(episode, start, depth) for depth in range(4)])
-        assert np.array_equal(found.imagined, decoded(agent, dream))
+        assert np.array_equal(found.imagined, decoded(agent, dream, GAMES[episode]))
         starts.add((episode, start))
     assert len(starts) > 3
     assert {episode for episode, _ in starts} <= {0, 1, 3}, "the others are too short"
@@ -215,7 +218,7 @@ def test_a_clip_is_dreamt_anew_every_few_steps_of_the_longest_episode(
         starts = [first + 2 * (max(at - 1, 0) // 2) for at in range(7)]
         pairs = zip(starts, clip.ahead.tolist(), strict=True)
         dream = torch.stack([dreamt(episode, start, ahead) for start, ahead in pairs])
-        assert np.array_equal(clip.imagined, decoded(agent, dream))
+        assert np.array_equal(clip.imagined, decoded(agent, dream, game))
         firsts.add(first)
     assert firsts <= set(range(LENGTHS[episode] - 6))
     assert len(firsts) > 1

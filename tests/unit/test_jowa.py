@@ -202,7 +202,8 @@ def test_dropout_leaves_targets_and_the_global_generator_alone() -> None:
     assert not torch.equal(calm, features)
     assert agent.model.training
     agent.eval()
-    assert torch.equal(calm, hidden_of(agent, windows)[1])
+    # Another order of summation on some processors: the target's pass leaves out what no value is read from.
+    torch.testing.assert_close(calm, hidden_of(agent, windows)[1].detach())
     before = torch.random.get_rng_state()
     update(learner, 6)
     assert torch.equal(before, torch.random.get_rng_state())

@@ -126,7 +126,8 @@ def test_tokens_take_the_place_of_frames(tmp_path: Path) -> None:
     frames, (tokenizer, _) = frames_of(), prepare(tmp_path)
     store = encode_store(tokenizer, frames, tmp_path)
     assert store.observations.dtype == np.int16
-    assert np.array_equal(store.observations, tokenizer.encode(torch.tensor(frames.observations)).numpy())
+    tokens = tokenizer.encode(torch.tensor(frames.observations), torch.tensor(frames.game_of_observations()))
+    assert np.array_equal(store.observations, tokens.numpy())
     assert store.game.tolist() == [0, 1]
     for name in ("actions", "rewards", "lengths", "terminated", "returns_to_go"):
         assert np.array_equal(getattr(store, name), getattr(frames, name))
@@ -138,9 +139,9 @@ def test_frames_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     calls: list[int] = []
     perceive = FrameTokenizer.perceive
 
-    def counted(self: FrameTokenizer, rows: np.ndarray) -> np.ndarray:
+    def counted(self: FrameTokenizer, rows: np.ndarray, games: np.ndarray) -> np.ndarray:
         calls.append(len(rows))
-        return perceive(self, rows)
+        return perceive(self, rows, games)
 
     monkeypatch.setattr(FrameTokenizer, "perceive", counted)
     assert np.array_equal(encode_store(tokenizer, frames, tmp_path).observations, first)
