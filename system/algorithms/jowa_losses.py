@@ -214,11 +214,17 @@ def value_losses(
 def imagined_excess(
     q_taken: Float[torch.Tensor, "B T"], known: Bool[torch.Tensor, "B T"], imagined: ImaginedEnds
 ) -> Float[torch.Tensor, ""]:
-    """COMBO's penalty: mean Q where the present policy acted in imagination, less mean Q of the data's actions.
+    """COMBO's penalty: mean Q where the present policy acted in imagination, less mean Q of the data's actions,
+    times the share of the batch that is planned.
 
     A window with an imagined end counts as imagination, by its planned steps; its real past counts as neither.
     Divisors count padding and what an early end leaves out, so that learners' averages are exact; of a window of
     data they leave out the last step, which has no next state to learn from.
+
+    The share makes α the weight κ of a planned step's Q beside its TD error; that of a step of data is smaller.
+    TD's cross-entropy holds against it while κ times the distance from Q to the end of the support is below 1;
+    otherwise mass moves to that end until Q is 1/κ away from it. As plain means, of 8 planned steps in a batch of
+    128, α = 0.1 would be a κ of 1.6, and values of planned actions end up at the bottom.
 
     Args:
         q_taken: Q of each step's action.
@@ -230,8 +236,9 @@ def imagined_excess(
     num_imagined = imagined.windows.sum()
     num_data = len(q_taken) - num_imagined
     from_data = known & ~imagined.windows[:, None]
-    pushed_down = (q_taken * imagined.planned).sum() / (num_imagined * imagined.num_steps)
-    return pushed_down - (q_taken * from_data).sum() / (num_data * (q_taken.shape[1] - 1))
+    num_planned = num_imagined * imagined.num_steps
+    ratio = num_planned / (num_data * (q_taken.shape[1] - 1))
+    return ((q_taken * imagined.planned).sum() - ratio * (q_taken * from_data).sum()) / q_taken.numel()
 
 
 def clone_loss(

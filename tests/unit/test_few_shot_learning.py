@@ -38,7 +38,37 @@ def test_the_penalty_is_what_is_planned_less_what_is_recorded() -> None:
     planned = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]).bool()
     excess = imagined_excess(q_taken, known, ImaginedEnds(planned, num_steps=2))
     # Two windows of two planned steps, one of which an early end left out; two windows of data, of three targets.
-    assert excess.item() == pytest.approx((9.0 + 7.0 + 90.0) / 4 - (1 + 2 + 3 + 4 + 5) / 6)
+    assert excess.item() == pytest.approx(4 / 16 * ((9.0 + 7.0 + 90.0) / 4 - (1 + 2 + 3 + 4 + 5) / 6))
+
+
+def test_values_keep_their_balance_under_the_penalty() -> None:
+    """Free values whose TD target is 2, α = 0.1: they stay 1/α away from the support's ends, and not so if the
+    means were plain ones."""
+    support = torch.linspace(-10.0, 30.0, 51)
+    planned = torch.zeros(16, 8, dtype=torch.bool)
+    planned[12:, 5:7] = True
+    ends, known = ImaginedEnds(planned, num_steps=2), torch.ones(16, 8, dtype=torch.bool)
+    share = planned.float().mean()
+
+    def settled(factor: float) -> tuple[float, float]:
+        logits = (-support.abs()).expand(16, 8, -1).clone().requires_grad_()
+        optimizer = torch.optim.Adam([logits], lr=0.05)
+        for _ in range(300):
+            probabilities = logits.softmax(dim=-1)
+            q_taken = probabilities @ support
+            td = -probabilities[..., 15].log().mean()  # of a return of 2
+            optimizer.zero_grad()
+            (td + 0.1 * factor * imagined_excess(q_taken, known, ends)).backward()
+            optimizer.step()
+        q_taken = logits.detach().softmax(dim=-1) @ support
+        return q_taken[planned].min().item(), q_taken[:12].max().item()
+
+    lowest, highest = settled(1.0)
+    assert lowest == pytest.approx(-10.0 + 1.0 / 0.1, abs=0.1)
+    assert highest == pytest.approx(2.0, abs=0.1)
+    lowest, highest = settled(1.0 / share.item())
+    assert lowest < -9.0
+    assert highest > 5.0
 
 
 def test_the_penalty_pushes_planned_actions_down_and_recorded_ones_up() -> None:
