@@ -122,7 +122,7 @@ class WorldActionTrainingConfig:
     gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
     world_share: float = setting(0.5, low=0.0, high=1.0, doc="first part of pretraining, without TD and CQL")
     world_weight: float = setting(1.0, low=0.0, doc="β of the world losses beside TD and CQL")
-    conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL")
+    conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL, and of COMBO for each planned step")
     target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
     bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
     return_share: float = setting(

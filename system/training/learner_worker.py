@@ -13,6 +13,7 @@ from system.config import RunConfig
 from system.errors import CheckpointError, LearningDiverged
 from system.seeding import derive_seed
 from system.training.families import Agent, Foundation, build_agent, family_of
+from system.training.process_memory import keep_freed_memory
 from system.training.protocols import SKIPPED, Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
@@ -79,6 +80,7 @@ class LearnerWorker:
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         torch.set_num_threads(config.num_threads)
+        keep_freed_memory()
         self.config = config
         self.replay = replay
         self.shard = shard
