@@ -36,7 +36,8 @@ Deviations from the paper and its public code, with the reason:
   alone holds values of what nobody does in check too slowly;
 - returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
   reward back by so many steps per copy; 1 is the paper's;
-- the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's);
+- the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's), and
+  the backbone's matrices may be trained by Muon (`jowa.optimizer`; AdamW is the paper's);
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
   meaning under the world model;
 - predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;
@@ -95,8 +96,33 @@ def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int, t
     )
 
 
+def make_optimizers(
+    agent: WorldActionAgent, training: WorldActionTrainingConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of the model's parameters, by their names in checkpoints.
+
+    Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW. Its steps are
+    scaled to those of AdamW, so that one learning rate is for both.
+    """
+    matrices: list[nn.Parameter] = []
+    if training.optimizer == "muon":
+        matrices = [each for each in agent.model.backbone.parameters() if each.ndim == 2]
+    groups = decayed_groups(agent.model, training.weight_decay, without=matrices)
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "world_action_optimizer": torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+    }
+    if matrices:
+        optimizers["backbone_optimizer"] = torch.optim.Muon(
+            matrices,
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return optimizers
+
+
 class WorldActionLearner:
-    """Owns an agent and its optimiser; `update` is one gradient step.
+    """Owns an agent and its optimisers; `update` is one gradient step.
 
     Args:
         agent: trained in place; its tokenizer is left as it is.
@@ -119,9 +145,7 @@ class WorldActionLearner:
         self.shard = shard
         self.device = agent.model.positions.device
         training = config.jowa
-        self.optimizer = torch.optim.AdamW(
-            decayed_groups(agent.model, training.weight_decay), lr=training.learning_rate, fused=True
-        )
+        self.optimizers = make_optimizers(agent, training)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
         self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
         self.autocast = mixed_precision(config.precision, self.device)
@@ -147,28 +171,31 @@ class WorldActionLearner:
         with self._dropout_stream(stage, step), self.autocast:
             loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
         rate = learning_rate_at(self.config.jowa, stage, step, self.config.pretrain.update_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self.agent.model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.agent.model.parameters())
         self.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.config.jowa.gradient_clip)
-        step_if_finite(self.optimizer, norm)
+        for optimizer in self.optimizers.values():
+            step_if_finite(optimizer, norm)
         return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights and moments, flat and named."""
-        return {
-            **{f"agent.{name}": value.detach().clone() for name, value in self.agent.state_dict().items()},
-            **flatten_optimizer(self.optimizer, "world_action_optimizer"),
-        }
+        state = {f"agent.{name}": value.detach().clone() for name, value in self.agent.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            state |= flatten_optimizer(optimizer, name)
+        return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restores what `state` gave."""
         weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
         self.agent.load_state_dict(weights)
-        restore_optimizer(self.optimizer, "world_action_optimizer", state)
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, name, state)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs."""

@@ -63,11 +63,22 @@ def rate_factor(step: int, *, warmup_steps: int, total_steps: int, final_fractio
     return final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def decayed_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups with decay on matrices of linear layers, those of ensembles among them, only."""
+def decayed_groups(
+    module: nn.Module, weight_decay: float, without: Iterable[nn.Parameter] = ()
+) -> list[dict[str, object]]:
+    """Parameter groups with decay on matrices of linear layers, those of ensembles among them, only.
+
+    Args:
+        module: whose parameters.
+        weight_decay: of the matrices.
+        without: parameters that another optimiser has.
+    """
+    left_out = {id(parameter) for parameter in without}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if id(parameter) in left_out:
+            continue
         is_matrix = parameter.ndim >= 2 and name.endswith("weight")
         (decayed if is_matrix else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -57,7 +57,7 @@ def plain_update(learner: WorldActionLearner, segments: SegmentBatch) -> float:
     """The same update with the two kinds of losses apart; returns the norm of the gradient."""
     agent, model, config = learner.agent, learner.agent.model, learner.config
     windows = TokenWindows.of(segments, learner.device)
-    learner.optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     world = world_losses(model, model(windows.tokens, windows.actions, windows.game), windows)
     (config.jowa.world_weight * (world["token"] + world["reward"] + world["end"])).backward()
     features = model(windows.tokens, windows.actions, windows.game)[:, :, model.tokens_per_frame - 1]
@@ -65,7 +65,7 @@ def plain_update(learner: WorldActionLearner, segments: SegmentBatch) -> float:
     value = value_losses(agent, features, features.detach(), windows, plan)
     (value["td"] + config.jowa.conservative_weight * value["conservative"]).backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.jowa.gradient_clip)
-    learner.optimizer.step()
+    learner.optimizers["world_action_optimizer"].step()
     return norm.item()
 
 

@@ -173,9 +173,9 @@ def test_two_learners_on_half_batches_equal_one_on_the_whole(objective: str, clo
         assert float((ours - theirs).detach().abs().max()) <= 1e-6
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_restored_learner_goes_on_bit_for_bit(dropout: float) -> None:
-    config = replace(CONFIG, world=replace(CONFIG.world, dropout=dropout))
+@pytest.mark.parametrize(("dropout", "optimizer"), [(0.0, "adamw"), (0.3, "adamw"), (0.0, "muon")])
+def test_a_restored_learner_goes_on_bit_for_bit(dropout: float, optimizer: str) -> None:
+    config = replace(with_training(optimizer=optimizer), world=replace(CONFIG.world, dropout=dropout))
     learner, other = (WorldActionLearner(WorldActionAgent(TASK, config), config) for _ in range(2))
     for step in range(5):
         update(learner, step)
@@ -286,17 +286,38 @@ def test_the_learning_rate_warms_up_and_stays_or_falls() -> None:
     assert learning_rate_at(falling, "online", 0, 100) == 0.25
     learner = WorldActionLearner(make_agent(), CONFIG)
     update(learner, 0)
-    assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(1.5e-3)
+    rates = [group["lr"] for optimizer in learner.optimizers.values() for group in optimizer.param_groups]
+    assert rates == pytest.approx([1.5e-3] * len(rates))
 
 
 def test_decay_is_for_weight_matrices() -> None:
     learner = WorldActionLearner(make_agent(), CONFIG)
-    decayed, free = (group["params"] for group in learner.optimizer.param_groups)
+    decayed, free = (group["params"] for group in learner.optimizers["world_action_optimizer"].param_groups)
     names = {id(parameter): name for name, parameter in learner.agent.model.named_parameters()}
     decayed_names, free_names = ({names[id(parameter)] for parameter in part} for part in (decayed, free))
     assert {"backbone.blocks.0.query_key_value.weight", "token_head.0.weight"} <= decayed_names
     assert {"token_table", "positions", "token_head.0.bias"} <= free_names
     assert len(decayed) + len(free) == len(names)
+
+
+def test_muon_is_for_the_backbones_matrices_and_moves_them_evenly_in_all_directions() -> None:
+    config = with_training(optimizer="muon", warmup_steps=0, weight_decay=0.0)
+    learner = WorldActionLearner(make_agent(config), config)
+    parameters = dict(learner.agent.model.named_parameters())
+    before = {name: value.detach().clone() for name, value in parameters.items()}
+    groups = {name: each.param_groups for name, each in learner.optimizers.items()}
+    muons = {id(value) for group in groups["backbone_optimizer"] for value in group["params"]}
+    adams = {id(value) for group in groups["world_action_optimizer"] for value in group["params"]}
+    assert muons == {id(v) for name, v in parameters.items() if name.startswith("backbone.") and v.ndim == 2}
+    assert adams == {id(value) for value in parameters.values()} - muons
+    rate = update(learner, 3) and learner.optimizers["backbone_optimizer"].param_groups[0]["lr"]
+    name = "backbone.blocks.0.query_key_value.weight"
+    step = parameters[name].detach() - before[name]
+    # Muon makes all singular values about 1, times 0.2 √(longer side): entries as large as those of AdamW's steps.
+    strengths = torch.linalg.svdvals(step) / (0.2 * rate * max(step.shape) ** 0.5)
+    assert strengths.amin() > 0.5
+    assert strengths.amax() < 1.5
+    assert not torch.equal(parameters["token_table"], before["token_table"])
 
 
 def test_the_agents_weights_follow_the_seed_and_its_frozen_parts_stay_in_evaluation_mode() -> None:
