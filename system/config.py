@@ -113,6 +113,7 @@ class WorldActionTrainingConfig:
     )
     batch_size: int = setting(16, low=1, doc="segments a step, over all learners")
     optimizer: Literal["adamw", "muon"] = setting("adamw", doc="muon: of the backbone's matrices alone")
+    muon_rate_factor: float = setting(1.0, low=0.0, doc="Muon's learning rate over AdamW's")
     learning_rate: float = setting(3e-4, low=0.0, high=1.0)
     final_learning_rate_fraction: float = setting(
         1.0, low=0.0, high=1.0, doc="end of the cosine, of the peak; 1: constant after the warm-up"

@@ -38,6 +38,8 @@ Deviations from the paper and its public code, with the reason:
   reward back by so many steps per copy; 1 is the paper's;
 - the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's), and
   the backbone's matrices may be trained by Muon (`jowa.optimizer`; AdamW is the paper's);
+- a position's vector is the sum of one of its step and one of its place within the step; the paper learns one for
+  each of the 296 positions;
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
   meaning under the world model;
 - predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;
@@ -102,7 +104,7 @@ def make_optimizers(
     """The optimisers of the model's parameters, by their names in checkpoints.
 
     Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW. Its steps are
-    scaled to those of AdamW, so that one learning rate is for both.
+    scaled to the size of AdamW's, so that its rate is a multiple, `jowa.muon_rate_factor`, of AdamW's.
     """
     matrices: list[nn.Parameter] = []
     if training.optimizer == "muon":
@@ -143,7 +145,7 @@ class WorldActionLearner:
         self.config = config
         self.average_gradients = average_gradients
         self.shard = shard
-        self.device = agent.model.positions.device
+        self.device = agent.model.token_table.device
         training = config.jowa
         self.optimizers = make_optimizers(agent, training)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
@@ -170,15 +172,17 @@ class WorldActionLearner:
         self._move_target(stage, step)
         with self._dropout_stream(stage, step), self.autocast:
             loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
-        rate = learning_rate_at(self.config.jowa, stage, step, self.config.pretrain.update_steps)
+        training = self.config.jowa
+        rate = learning_rate_at(training, stage, step, self.config.pretrain.update_steps)
         for optimizer in self.optimizers.values():
+            factor = training.muon_rate_factor if isinstance(optimizer, torch.optim.Muon) else 1.0
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = factor * rate
         self.agent.model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.agent.model.parameters())
         self.average_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.jowa.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
         for optimizer in self.optimizers.values():
             step_if_finite(optimizer, norm)
         return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}

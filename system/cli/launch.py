@@ -29,7 +29,7 @@ from system.training.progress import Stage
 from system.training.protocols import Artifact, Tracker, Weights, Workers
 from system.training.results import format_summary, summarize
 from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
-from system.training.saved_agent import check_same_model, load_run_checkpoint
+from system.training.saved_agent import check_same_model, load_run_checkpoint, open_agent
 from system.training.stages import work_through
 
 
@@ -180,6 +180,7 @@ def _origin(config: RunConfig, start: Path | None) -> _Origin | None:
         path = find_checkpoint(Path(named))
         content = load_run_checkpoint(path)
         check_same_model(path, content, config)
+        open_agent(path)  # refused now, not after minutes of preparation, if another version's weights don't fit
     except CheckpointError as error:
         key = "pretrain.from_checkpoint" if start is None else "--checkpoint"
         raise CheckpointError(f"{key}: {error}") from None

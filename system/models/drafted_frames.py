@@ -176,7 +176,7 @@ def _read(
     acted = model.action_table[steps[:, 0]] + model.action_game_table[game]
     seen = model.token_table[tokens] + model.frame_game_table[game][:, None]
     embedded = torch.where(is_action[..., None], acted[:, None], seen)
-    embedded = embedded + model.positions[next_position[:, None] + entries]
+    embedded = embedded + model.positions_at(next_position[:, None] + entries)
     return _through(model.backbone, embedded, memory, memory.length - model.tokens_per_frame - 1 + entries)
 
 

@@ -118,7 +118,8 @@ class WorldActionModel(nn.Module):
         self.action_table = nn.Parameter(torch.empty(num_actions, width))
         self.frame_game_table = nn.Parameter(torch.empty(num_games, width))
         self.action_game_table = nn.Parameter(torch.empty(num_games, width))
-        self.positions = nn.Parameter(torch.empty(config.context_length * (tokens_per_frame + 1), width))
+        self.step_table = nn.Parameter(torch.empty(config.context_length, width))
+        self.place_table = nn.Parameter(torch.empty(tokens_per_frame + 1, width))
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = CausalTransformer(width, config.num_layers, config.num_heads, config.dropout)
         self.token_head = _perceptron(width, vocabulary)
@@ -130,7 +131,8 @@ class WorldActionModel(nn.Module):
             self.action_table,
             self.frame_game_table,
             self.action_game_table,
-            self.positions,
+            self.step_table,
+            self.place_table,
         ):
             nn.init.normal_(table, std=INITIAL_STD)
         self.q_head = CategoricalValueHead(width, num_actions, config)
@@ -177,6 +179,15 @@ class WorldActionModel(nn.Module):
         """How many frames, imagined ones included, values should be read in: at the last position of a training
         window there is no next frame to learn a value from."""
         return self.context_length - 1
+
+    def positions_at(self, indices: Int[torch.Tensor, "*B"]) -> Float[torch.Tensor, "*B D"]:
+        """What tells the tokens at these positions of a sequence apart: the sum of a vector of the step and one of
+        the place within the step (its K frame tokens, then its action), 0 ≤ index < `context_length` · (K + 1).
+
+        What is learnt of a place in one step thus holds in all of them.
+        """
+        per_step = self.tokens_per_frame + 1
+        return self.step_table[indices // per_step] + self.place_table[indices % per_step]
 
     def next_token_logits(self, hidden: Float[torch.Tensor, "*B D"]) -> Float[torch.Tensor, "*B V"]:
         """Unnormalised log-probabilities of the frame token that follows."""
@@ -254,7 +265,7 @@ class WorldActionModel(nn.Module):
         past = torch.cat([frames[:, :-1], acts], 2).flatten(1, 2)
         sequence = torch.cat([past, frames[:, -1]], 1)
         num_tokens = num_steps * per_step - 1
-        hidden, memory = self.backbone.read(sequence + self.positions[: sequence.shape[1]], num_tokens)
+        hidden, memory = self.backbone.read(self._placed(sequence), num_tokens)
         frames_left = self.context_length - int(num_steps.max())
         return WorldActionCache(hidden, memory, num_tokens, game, frames_left)
 
@@ -305,8 +316,11 @@ class WorldActionModel(nn.Module):
 
     def _go_on(self, cache: WorldActionCache, embedded: Float[torch.Tensor, "M D"]) -> WorldActionCache:
         memory = cache.memory.with_room(self.tokens_per_frame + 1)
-        hidden, memory = self.backbone.step(embedded + self.positions[cache.next_position], memory)
+        hidden, memory = self.backbone.step(embedded + self.positions_at(cache.next_position), memory)
         return replace(cache, hidden=hidden, memory=memory, next_position=cache.next_position + 1)
+
+    def _placed(self, sequence: Float[torch.Tensor, "B n D"]) -> Float[torch.Tensor, "B n D"]:
+        return sequence + self.positions_at(torch.arange(sequence.shape[1], device=sequence.device))
 
     def _sequence(
         self,
@@ -316,8 +330,7 @@ class WorldActionModel(nn.Module):
     ) -> Float[torch.Tensor, "B n D"]:
         """What the backbone reads of whole windows."""
         steps = torch.cat([self._embed_frames(tokens, game), self._embed_actions(actions, game)[:, :, None]], 2)
-        sequence = steps.flatten(1, 2)
-        return self.dropout(sequence + self.positions[: sequence.shape[1]])
+        return self.dropout(self._placed(steps.flatten(1, 2)))
 
     def _embed_frames(
         self, tokens: Int[torch.Tensor, "B T K"], game: Int[torch.Tensor, "B"]

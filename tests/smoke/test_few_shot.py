@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from system.cli.main import main
-from system.training.checkpoint import find_checkpoint, load_checkpoint
+from system.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from tests.support.tiny_games import OTHER_DATASET, OTHER_GAME, write_tiny_game_config
 from tests.support.tiny_runs import read_summary
 
@@ -85,6 +85,20 @@ def test_a_model_of_another_size_is_refused(
     message = capsys.readouterr().err
     assert message.endswith(": a model with world.width = 16, but this run's has 32\n")
     assert message.count("\n") == 1
+
+
+def test_another_versions_weights_are_refused_before_anything_is_prepared(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_checkpoint(find_checkpoint(pretrained))
+    del content.tensors["learner"]["agent.model.place_table"]
+    save_checkpoint(tmp_path / "older" / "checkpoints", "000001-done", content)
+    assert adapt(tmp_path, tmp_path / "older") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("o2o: error: pretrain.from_checkpoint: ")
+    assert message.endswith("000001-done: weight model.place_table is missing\n")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "dataset-cache").exists()
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -296,12 +296,12 @@ def test_decay_is_for_weight_matrices() -> None:
     names = {id(parameter): name for name, parameter in learner.agent.model.named_parameters()}
     decayed_names, free_names = ({names[id(parameter)] for parameter in part} for part in (decayed, free))
     assert {"backbone.blocks.0.query_key_value.weight", "token_head.0.weight"} <= decayed_names
-    assert {"token_table", "positions", "token_head.0.bias"} <= free_names
+    assert {"token_table", "step_table", "place_table", "token_head.0.bias"} <= free_names
     assert len(decayed) + len(free) == len(names)
 
 
 def test_muon_is_for_the_backbones_matrices_and_moves_them_evenly_in_all_directions() -> None:
-    config = with_training(optimizer="muon", warmup_steps=0, weight_decay=0.0)
+    config = with_training(optimizer="muon", muon_rate_factor=3.0, warmup_steps=0, weight_decay=0.0)
     learner = WorldActionLearner(make_agent(config), config)
     parameters = dict(learner.agent.model.named_parameters())
     before = {name: value.detach().clone() for name, value in parameters.items()}
@@ -310,7 +310,9 @@ def test_muon_is_for_the_backbones_matrices_and_moves_them_evenly_in_all_directi
     adams = {id(value) for group in groups["world_action_optimizer"] for value in group["params"]}
     assert muons == {id(v) for name, v in parameters.items() if name.startswith("backbone.") and v.ndim == 2}
     assert adams == {id(value) for value in parameters.values()} - muons
-    rate = update(learner, 3) and learner.optimizers["backbone_optimizer"].param_groups[0]["lr"]
+    update(learner, 3)
+    rate = learner.optimizers["backbone_optimizer"].param_groups[0]["lr"]
+    assert rate == 3.0 * learner.optimizers["world_action_optimizer"].param_groups[0]["lr"] > 0.0
     name = "backbone.blocks.0.query_key_value.weight"
     step = parameters[name].detach() - before[name]
     # Muon makes all singular values about 1, times 0.2 √(longer side): entries as large as those of AdamW's steps.

@@ -173,6 +173,25 @@ def test_selecting_leaves_the_old_cache_as_it_was() -> None:
     assert torch.equal(*later)
 
 
+@torch.no_grad()
+def test_positions_are_sums_of_a_step_and_a_place_within_it() -> None:
+    model = make_model()
+    per_step = PER_FRAME + 1
+    positions = model.positions_at(torch.arange(3 * per_step)).unflatten(0, (3, per_step))
+    for step in range(3):
+        for place in range(per_step):
+            assert torch.equal(positions[step, place], model.step_table[step] + model.place_table[place])
+    assert len(positions.flatten(0, 1).unique(dim=0)) == 3 * per_step
+    tokens, actions, game = draw()
+    tokens[:], actions[:] = tokens[:1, :1, :1], actions[:1, :1]
+    model.step_table.zero_()
+    model.place_table.zero_()
+    outputs = model(tokens[:1], actions[:1], game[:1])[0, :, :PER_FRAME]
+    model.place_table[1] += 1.0
+    moved = (model(tokens[:1], actions[:1], game[:1])[0, :, :PER_FRAME] - outputs).abs().amax(dim=2) > 1e-6
+    assert moved[0].tolist() == [False, *[True] * (PER_FRAME - 1)]
+
+
 def test_beyond_its_positions_the_model_refuses() -> None:
     model = make_model(replace(CONFIG, context_length=2))
     tokens, actions, game = draw()
