@@ -143,7 +143,8 @@ def world_losses(
     _, length, per_frame = windows.tokens.shape
     places = torch.arange(length * (per_frame + 1), device=hidden.device).unflatten(0, (length, -1))
     predictors = places[:, :per_frame].flatten()[1:] - 1
-    logits = model.next_token_logits(hidden.flatten(1, 2)[:, predictors])
+    before = torch.cat([torch.full_like(windows.tokens[:, :1], -1), windows.tokens[:, :-1]], dim=1)
+    logits = model.next_token_logits(hidden.flatten(1, 2)[:, predictors], before.flatten(1)[:, 1:])
     valid_tokens = windows.valid.repeat_interleave(per_frame, dim=1)[:, 1:]
     token_errors = functional.cross_entropy(
         logits.flatten(0, 1), windows.tokens.flatten(1)[:, 1:].flatten(), reduction="none"

@@ -74,14 +74,16 @@ def imagine_step(
     outputs = _read(model, steps, cache.next_position, cache.game, whole, start, per_step)
     reward_logits, end_logits = model.reward_logits(outputs[:, 0]), model.end_logits(outputs[:, 0])
     hidden = _settle(model, cache, steps, whole, outputs)
+    frame = steps[:, 1:-1]
     cache = replace(
         cache,
         hidden=hidden,
         memory=whole,
         next_position=cache.next_position + per_step,
         frames_left=cache.frames_left - 1,
+        frame=frame,
     )
-    return ImaginedStep(cache, steps[:, 1:-1], reward_logits, end_logits)
+    return ImaginedStep(cache, frame, reward_logits, end_logits)
 
 
 def _settle(
@@ -100,12 +102,13 @@ def _settle(
         The output at each row's last token.
     """
     per_step = outputs.shape[1]
+    previous = torch.cat([cache.frame, torch.full_like(cache.frame[:, :1], -1)], dim=1)
     hidden = torch.empty_like(outputs[:, 0])
     # Rows leave when all their tokens are right; `part` is the memory of those that remain.
     rows, part = torch.arange(len(steps), device=steps.device), memory
     start = settled = torch.zeros_like(rows)
     while True:
-        before, settled = settled, _correct(model, steps, rows, start, settled, outputs)
+        before, settled = settled, _correct(model, steps, previous, rows, start, settled, outputs)
         done, rest = (settled == per_step).nonzero()[:, 0], (settled < per_step).nonzero()[:, 0]
         hidden[rows[done]] = outputs[done, -1]
         if part is not memory:
@@ -125,6 +128,7 @@ def _settle(
 def _correct(
     model: WorldActionModel,
     steps: Int[torch.Tensor, "M K2"],
+    previous: Int[torch.Tensor, "M K1"],
     rows: Int[torch.Tensor, "R"],
     start: Int[torch.Tensor, "R"],
     settled: Int[torch.Tensor, "R"],
@@ -133,6 +137,7 @@ def _correct(
     """Writes what the outputs predict into the steps of some rows.
 
     Args:
+        previous: tokens at the same places of the frame before; −1 behind them.
         start: where each row's pass began.
         settled: how much of each row was right, and read, before it.
 
@@ -141,7 +146,7 @@ def _correct(
     """
     columns = start[:, None] + 1 + torch.arange(outputs.shape[1], device=rows.device)
     drafted = steps[rows[:, None], columns]
-    predicted = model.next_token_logits(outputs).argmax(dim=-1)
+    predicted = model.next_token_logits(outputs, previous[rows[:, None], columns - 1]).argmax(dim=-1)
     predicted = torch.where(columns <= settled[:, None], drafted, predicted)
     steps[rows[:, None], columns] = predicted
     return start + 1 + (predicted == drafted)[:, :-1].long().cumprod(dim=1).sum(dim=1)

@@ -3,14 +3,18 @@
 Each step of a sequence is K tokens of the frame, then one of the action; to every token the game's embedding
 and that of its position are added. What is read where:
 
-    next token            at every token that precedes a frame token (the action precedes the next frame)
+    next token            at every token that precedes a frame token (the action precedes the next frame);
+                          logit_v = head_v(h) + g(h) · 1[v = token at the same place of the frame before]
     reward, termination   at the action
     value of each action  at the frame's last token; what the data's players would do, where that is learnt
 
 Positions are absolute and count from 0 at the first frame that is given, so sequences are aligned on the
 left (`left_aligned`), in training as at play.
 
-Source: JOWA section 4.1.1, figure 1, eqs. 5–7.
+Most of a frame is as it was, in codes that may be rare or new in their place: g says how surely a token stays.
+Without it the head has to learn to copy every code by itself.
+
+Source: JOWA section 4.1.1, figure 1, eqs. 5–7; g as in pointer-generator networks (See et al. 2017), in logits.
 """
 
 import math
@@ -29,6 +33,7 @@ from system.models.categorical_value import CategoricalValueHead
 from system.models.causal_transformer import AttentionMemory, CausalTransformer
 
 INITIAL_STD = 0.02
+INITIAL_COPY_ODDS = 9.0
 NUM_REWARD_CLASSES = 3
 NUM_END_CLASSES = 2
 
@@ -60,6 +65,8 @@ class WorldActionCache:
         next_position: of each sequence's next token.
         game: of each sequence.
         frames_left: how many more frames the longest sequence has positions for.
+        frame: tokens of the latest frames; while they are imagined, from `place` on those of the frames before.
+        place: how many tokens of the latest frame are read.
     """
 
     hidden: Float[torch.Tensor, "M D"]
@@ -67,6 +74,14 @@ class WorldActionCache:
     next_position: Int[torch.Tensor, "M"]
     game: Int[torch.Tensor, "M"]
     frames_left: int
+    frame: Int[torch.Tensor, "M K"]
+    place: int
+
+    @property
+    def previous(self) -> Int[torch.Tensor, "M"]:
+        """What stood, in the frame before, where the next imagined token will stand; −1 at the frame's end."""
+        at_end = self.place == self.frame.shape[1]
+        return torch.full_like(self.game, -1) if at_end else self.frame[:, self.place]
 
     def select(self, rows: Int[torch.Tensor, "M2"], *, room: int = 0) -> "WorldActionCache":
         """Row i of the result goes on from row `rows[i]`; rows may be left out or come several times.
@@ -81,6 +96,7 @@ class WorldActionCache:
             memory=self.memory.select(rows, room),
             next_position=self.next_position[rows],
             game=self.game[rows],
+            frame=self.frame[rows],
         )
 
 
@@ -137,6 +153,9 @@ class WorldActionModel(nn.Module):
             nn.init.normal_(table, std=INITIAL_STD)
         self.q_head = CategoricalValueHead(width, num_actions, config)
         self.clone_output = nn.Linear(config.q_width, num_actions) if clones else None
+        # Nothing is drawn for these; at first nine of ten tokens are expected to stay.
+        self.copy_weight = nn.Parameter(torch.zeros(width))
+        self.copy_bias = nn.Parameter(torch.full((), math.log(INITIAL_COPY_ODDS * vocabulary)))
 
     def forward(
         self,
@@ -189,9 +208,18 @@ class WorldActionModel(nn.Module):
         per_step = self.tokens_per_frame + 1
         return self.step_table[indices // per_step] + self.place_table[indices % per_step]
 
-    def next_token_logits(self, hidden: Float[torch.Tensor, "*B D"]) -> Float[torch.Tensor, "*B V"]:
-        """Unnormalised log-probabilities of the frame token that follows."""
-        return self.token_head(hidden).float()
+    def next_token_logits(
+        self, hidden: Float[torch.Tensor, "*B D"], previous: Int[torch.Tensor, "*B"]
+    ) -> Float[torch.Tensor, "*B V"]:
+        """Unnormalised log-probabilities of the frame token that follows.
+
+        Args:
+            hidden: at the tokens before it.
+            previous: the token at its place in the frame before; −1: there is none.
+        """
+        logits = self.token_head(hidden).float()
+        copied = ((hidden @ self.copy_weight).float() + self.copy_bias) * (previous >= 0)
+        return logits.scatter_add_(-1, previous.clamp_min(0).long().unsqueeze(-1), copied.unsqueeze(-1))
 
     def reward_logits(self, hidden: Float[torch.Tensor, "*B D"]) -> Float[torch.Tensor, "*B 3"]:
         """At an action: of the reward's sign, −1, 0 and 1 in this order."""
@@ -267,7 +295,8 @@ class WorldActionModel(nn.Module):
         num_tokens = num_steps * per_step - 1
         hidden, memory = self.backbone.read(self._placed(sequence), num_tokens)
         frames_left = self.context_length - int(num_steps.max())
-        return WorldActionCache(hidden, memory, num_tokens, game, frames_left)
+        latest = tokens[torch.arange(len(tokens), device=tokens.device), num_steps - 1]
+        return WorldActionCache(hidden, memory, num_tokens, game, frames_left, latest, self.tokens_per_frame)
 
     @torch.no_grad()
     def act(
@@ -293,9 +322,10 @@ class WorldActionModel(nn.Module):
         if cache.frames_left < 1:
             raise ShapeError(f"imagination goes beyond the model's {self.context_length} frames")
         embedded = self.action_table[actions] + self.action_game_table[cache.game]
-        cache = self._go_on(replace(cache, frames_left=cache.frames_left - 1), embedded)
+        cache = self._go_on(replace(cache, frames_left=cache.frames_left - 1, place=0), embedded)
         hidden = cache.hidden
-        return cache, self.reward_logits(hidden), self.end_logits(hidden), self.next_token_logits(hidden)
+        next_token = self.next_token_logits(hidden, cache.previous)
+        return cache, self.reward_logits(hidden), self.end_logits(hidden), next_token
 
     @torch.no_grad()
     def extend(
@@ -308,9 +338,12 @@ class WorldActionModel(nn.Module):
             token: one for each row.
 
         Returns:
-            The cache and the output at the token: of the first K − 1 it gives the next token, of the last
-            the values of actions.
+            The cache and the output at the token: of the first K − 1 it gives the next token, with the cache's
+            `previous`; of the last the values of actions.
         """
+        frame = cache.frame.clone()
+        frame[:, cache.place] = token
+        cache = replace(cache, frame=frame, place=cache.place + 1)
         cache = self._go_on(cache, self.token_table[token] + self.frame_game_table[cache.game])
         return cache, cache.hidden
 

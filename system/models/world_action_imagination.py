@@ -21,13 +21,11 @@ class ImaginedFrames:
     """M states that the world-action model imagines, or was shown.
 
     Attributes:
-        cache: everything up to the frame's last token.
-        tokens: of the frame.
+        cache: everything up to the frame's last token, and the frame.
         valid_actions: of the game that is played.
     """
 
     cache: WorldActionCache
-    tokens: Int[torch.Tensor, "M K"]
     valid_actions: Bool[torch.Tensor, "M A"]
 
 
@@ -60,7 +58,7 @@ class WorldActionImagination:
             context.valid.sum(dim=1),
             context.game,
         )
-        carry = ImaginedFrames(cache, context.tokens[:, -1], context.valid_actions)
+        carry = ImaginedFrames(cache, context.valid_actions)
         return carry, self._values(carry)
 
     @torch.no_grad()
@@ -73,14 +71,14 @@ class WorldActionImagination:
             ShapeError: there is no position left for another frame.
         """
         cache = carry.cache.select(parents, room=self.model.tokens_per_frame + 1)
-        imagined = imagine_step(self.model, cache, actions, drafts=carry.tokens[parents])
-        frames = ImaginedFrames(imagined.cache, imagined.tokens, carry.valid_actions[parents])
+        imagined = imagine_step(self.model, cache, actions, drafts=cache.frame)
+        frames = ImaginedFrames(imagined.cache, carry.valid_actions[parents])
         rewards = (imagined.reward_logits.argmax(dim=-1) - 1).float()
         return frames, rewards, imagined.end_logits.argmax(dim=-1).bool(), self._values(frames)
 
     def observations(self, carry: ImaginedFrames) -> Int[torch.Tensor, "M K"]:
         """The frames' tokens."""
-        return carry.tokens
+        return carry.cache.frame
 
     def _values(self, carry: ImaginedFrames) -> Float[torch.Tensor, "M A"]:
         hidden = carry.cache.hidden

@@ -74,11 +74,13 @@ def make_model(config: WorldActionConfig, tokenizer: FrameTokenizer) -> WorldAct
 
 
 def settle(model: WorldActionModel, context: TokenContext) -> None:
-    """Biases predictions towards token 0, which most of the context's are, until only `CHANGING` are others."""
+    """Sets how surely tokens stay as they are so that `CHANGING` of those that are predicted do not."""
     actions = torch.cat([context.actions, context.actions[:, -1:]], dim=1)
-    logits = model.next_token_logits(model(context.tokens, actions, context.game))
-    gap = logits[..., 1:].amax(dim=-1) - logits[..., 0]
-    model.token_head[-1].bias[0] += gap.flatten().quantile(1.0 - CHANGING)
+    hidden = model(context.tokens, actions, context.game)[:, 1:, : context.tokens.shape[2] - 1]
+    previous = context.tokens[:, :-1, 1:]
+    logits = model.next_token_logits(hidden, torch.full_like(previous, -1))
+    gap = logits.amax(dim=-1) - logits.gather(-1, previous[..., None])[..., 0]
+    model.copy_bias.copy_(gap.flatten().quantile(1.0 - CHANGING))
 
 
 @pytest.mark.benchmark

@@ -79,7 +79,7 @@ def _children(
     for _ in range(model.tokens_per_frame):
         tokens.append(logits.argmax(dim=-1))
         cache, hidden = model.extend(cache, tokens[-1])
-        logits = model.next_token_logits(hidden)
+        logits = model.next_token_logits(hidden, cache.previous)
         model.reward_logits(hidden), model.end_logits(hidden)
         q = _masked_q(model, cache, valid)
     images = decode(torch.stack(tokens, dim=1))
@@ -117,7 +117,7 @@ def _joined(caches: list[WorldActionCache]) -> WorldActionCache:
     rows = {
         field.name: torch.cat([getattr(cache, field.name) for cache in caches])
         for field in fields(WorldActionCache)
-        if field.name not in ("memory", "frames_left")
+        if field.name not in ("memory", "frames_left", "place")
     }
     return replace(caches[0], memory=memory, **rows)
 
@@ -136,4 +136,6 @@ def _row(cache: WorldActionCache, row: int) -> WorldActionCache:
         next_position=cache.next_position[rows],
         game=cache.game[rows],
         frames_left=cache.frames_left,
+        frame=cache.frame[rows],
+        place=cache.place,
     )

@@ -21,6 +21,7 @@ from system.evaluation.frame_policies import FRAME_POLICIES, WithRandomActions
 from system.evaluation.history import History
 from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
+from system.seeding import torch_generator
 from system.types import TaskSpec
 
 VALID = (0, 2, 3, 5)
@@ -44,10 +45,9 @@ def agent() -> WorldActionAgent:
 
 def make_agent(config: RunConfig) -> WorldActionAgent:
     agent = WorldActionAgent(TASK, config).eval()
-    generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for parameter in agent.model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        for name, parameter in agent.model.named_parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch_generator(0, name))
     return agent
 
 
@@ -167,6 +167,10 @@ def test_a_clone_takes_the_likeliest_valid_action() -> None:
 def test_a_sampled_clone_draws_valid_actions_as_often_as_they_are_likely() -> None:
     agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
     row = int(ROWS[0])
+    # No action is so unlikely that it might never be drawn.
+    with torch.no_grad():
+        for parameter in agent.model.clone_output.parameters():
+            parameter *= 0.2
     logits = agent.model.clone_logits(whole_pass(agent, row, 3))
     likely = logits.masked_fill(~agent.valid_actions[TASK.game], -torch.inf).softmax(dim=-1).detach().numpy()
     policy = FRAME_POLICIES["clone_sampled"](agent, agent.task, CONFIG, PLANNER)

@@ -34,12 +34,13 @@ def written_out(
 ) -> tuple[torch.Tensor, float, bool, torch.Tensor]:
     """Next frame, reward, end and Q after the last action, by one whole pass for each token."""
     at_action = outputs(model, frames, actions, game)[-1]
-    logits, tokens = model.next_token_logits(at_action), torch.zeros(TOKENS, dtype=torch.int64)
+    before, none = frames[-1], torch.tensor(-1)
+    logits, tokens = model.next_token_logits(at_action, before[0]), torch.zeros(TOKENS, dtype=torch.int64)
     padded = torch.cat([actions, torch.zeros(1, dtype=torch.int64)])
     for index in range(TOKENS):
         tokens[index] = logits.argmax()
         read = outputs(model, torch.cat([frames, tokens[None]]), padded, game)
-        logits = model.next_token_logits(read[index])
+        logits = model.next_token_logits(read[index], before[index + 1] if index + 1 < TOKENS else none)
     reward, end = model.reward_logits(at_action).argmax().item() - 1, bool(model.end_logits(at_action).argmax())
     return tokens, reward, end, model.q_values(read[TOKENS - 1])
 
@@ -113,7 +114,7 @@ def test_a_carry_can_be_gone_on_with_again(model: WorldActionModel) -> None:
     first = imagination.step(carry, parents, actions)
     imagination.step(carry, torch.tensor([0, 0, 2]), torch.tensor([0, 5, 2]))
     second = imagination.step(carry, parents, actions)
-    assert torch.equal(first[0].tokens, second[0].tokens)
+    assert torch.equal(first[0].cache.frame, second[0].cache.frame)
     assert torch.equal(first[3], second[3])
 
 
@@ -130,7 +131,7 @@ def test_the_frame_before_is_the_draft(model: WorldActionModel, monkeypatch: pyt
     first = imagination.step(imagination.begin(context)[0], parents, actions)[0]
     imagination.step(first, torch.tensor([2]), torch.tensor([1]))
     assert torch.equal(drafts[0], context.tokens[parents, -1])
-    assert torch.equal(drafts[1], first.tokens[2:])
+    assert torch.equal(drafts[1], first.cache.frame[2:])
 
 
 def test_imagination_ends_with_the_models_positions(model: WorldActionModel) -> None:
