@@ -40,7 +40,7 @@ Deviations from the paper and its public code, with the reason:
   the backbone's matrices may be trained by Muon (`jowa.optimizer`; AdamW is the paper's);
 - a position's vector is the sum of one of its step and one of its place within the step; the paper learns one for
   each of the 296 positions;
-- that a token stays as it was in the frame before has a learnt gate of its own (`system.models.world_action`);
+- whether a token stays as it was in the frame before is predicted by a gate (`system.models.next_token`);
 - the tokenizer is trained first and frozen, so that every frame is encoded once and tokens never change their
   meaning under the world model;
 - predicted ends cut imagined returns (`system.planning.beam_search`); the public planner ignores them;

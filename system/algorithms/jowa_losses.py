@@ -144,11 +144,10 @@ def world_losses(
     places = torch.arange(length * (per_frame + 1), device=hidden.device).unflatten(0, (length, -1))
     predictors = places[:, :per_frame].flatten()[1:] - 1
     before = torch.cat([torch.full_like(windows.tokens[:, :1], -1), windows.tokens[:, :-1]], dim=1)
-    logits = model.next_token_logits(hidden.flatten(1, 2)[:, predictors], before.flatten(1)[:, 1:])
-    valid_tokens = windows.valid.repeat_interleave(per_frame, dim=1)[:, 1:]
-    token_errors = functional.cross_entropy(
-        logits.flatten(0, 1), windows.tokens.flatten(1)[:, 1:].flatten(), reduction="none"
+    token_errors = model.token_head.errors(
+        hidden.flatten(1, 2)[:, predictors], before.flatten(1)[:, 1:], windows.tokens.flatten(1)[:, 1:]
     )
+    valid_tokens = windows.valid.repeat_interleave(per_frame, dim=1)[:, 1:]
     at_actions = hidden[:, :, per_frame]
     reward_errors = functional.cross_entropy(
         model.reward_logits(at_actions).flatten(0, 1), windows.reward_signs.long().flatten() + 1, reduction="none"
@@ -158,7 +157,7 @@ def world_losses(
     )
     valid_steps = windows.valid.flatten()
     return {
-        "token": (token_errors * valid_tokens.flatten()).mean(),
+        "token": (token_errors * valid_tokens).mean(),
         "reward": (reward_errors * valid_steps).mean(),
         "end": (end_errors * valid_steps).mean(),
     }

@@ -3,18 +3,15 @@
 Each step of a sequence is K tokens of the frame, then one of the action; to every token the game's embedding
 and that of its position are added. What is read where:
 
-    next token            at every token that precedes a frame token (the action precedes the next frame);
-                          logit_v = head_v(h) + g(h) · 1[v = token at the same place of the frame before]
+    next token            at every token that precedes a frame token (the action precedes the next frame), beside
+                          what stood there in the frame before (`next_token`)
     reward, termination   at the action
     value of each action  at the frame's last token; what the data's players would do, where that is learnt
 
 Positions are absolute and count from 0 at the first frame that is given, so sequences are aligned on the
 left (`left_aligned`), in training as at play.
 
-Most of a frame is as it was, in codes that may be rare or new in their place: g says how surely a token stays.
-Without it the head has to learn to copy every code by itself.
-
-Source: JOWA section 4.1.1, figure 1, eqs. 5–7; g as in pointer-generator networks (See et al. 2017), in logits.
+Source: JOWA section 4.1.1, figure 1, eqs. 5–7.
 """
 
 import math
@@ -31,9 +28,9 @@ from system.config import WorldActionConfig
 from system.errors import ShapeError
 from system.models.categorical_value import CategoricalValueHead
 from system.models.causal_transformer import AttentionMemory, CausalTransformer
+from system.models.next_token import NextTokenHead
 
 INITIAL_STD = 0.02
-INITIAL_COPY_ODDS = 9.0
 NUM_REWARD_CLASSES = 3
 NUM_END_CLASSES = 2
 
@@ -138,7 +135,7 @@ class WorldActionModel(nn.Module):
         self.place_table = nn.Parameter(torch.empty(tokens_per_frame + 1, width))
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = CausalTransformer(width, config.num_layers, config.num_heads, config.dropout)
-        self.token_head = _perceptron(width, vocabulary)
+        self.token_head = NextTokenHead(_perceptron(width, vocabulary), width)
         self.reward_head = _perceptron(width, NUM_REWARD_CLASSES)
         self.end_head = _perceptron(width, NUM_END_CLASSES)
         self.apply(_initialize)
@@ -153,9 +150,6 @@ class WorldActionModel(nn.Module):
             nn.init.normal_(table, std=INITIAL_STD)
         self.q_head = CategoricalValueHead(width, num_actions, config)
         self.clone_output = nn.Linear(config.q_width, num_actions) if clones else None
-        # Nothing is drawn for these; at first nine of ten tokens are expected to stay.
-        self.copy_weight = nn.Parameter(torch.zeros(width))
-        self.copy_bias = nn.Parameter(torch.full((), math.log(INITIAL_COPY_ODDS * vocabulary)))
 
     def forward(
         self,
@@ -208,18 +202,12 @@ class WorldActionModel(nn.Module):
         per_step = self.tokens_per_frame + 1
         return self.step_table[indices // per_step] + self.place_table[indices % per_step]
 
-    def next_token_logits(
+    def next_token_log_probabilities(
         self, hidden: Float[torch.Tensor, "*B D"], previous: Int[torch.Tensor, "*B"]
     ) -> Float[torch.Tensor, "*B V"]:
-        """Unnormalised log-probabilities of the frame token that follows.
-
-        Args:
-            hidden: at the tokens before it.
-            previous: the token at its place in the frame before; −1: there is none.
-        """
-        logits = self.token_head(hidden).float()
-        copied = ((hidden @ self.copy_weight).float() + self.copy_bias) * (previous >= 0)
-        return logits.scatter_add_(-1, previous.clamp_min(0).long().unsqueeze(-1), copied.unsqueeze(-1))
+        """Log-probabilities of the frame token that follows; `previous`: the one at its place in the frame before,
+        −1 where there is none."""
+        return self.token_head(hidden, previous)
 
     def reward_logits(self, hidden: Float[torch.Tensor, "*B D"]) -> Float[torch.Tensor, "*B 3"]:
         """At an action: of the reward's sign, −1, 0 and 1 in this order."""
@@ -314,7 +302,8 @@ class WorldActionModel(nn.Module):
             actions: one for each row.
 
         Returns:
-            The cache and the logits of the reward, of the end and of the next frame's first token.
+            The cache, the logits of the reward and of the end, the log-probabilities of the next frame's first
+            token.
 
         Raises:
             ShapeError: there is no position left for another frame.
@@ -324,7 +313,7 @@ class WorldActionModel(nn.Module):
         embedded = self.action_table[actions] + self.action_game_table[cache.game]
         cache = self._go_on(replace(cache, frames_left=cache.frames_left - 1, place=0), embedded)
         hidden = cache.hidden
-        next_token = self.next_token_logits(hidden, cache.previous)
+        next_token = self.next_token_log_probabilities(hidden, cache.previous)
         return cache, self.reward_logits(hidden), self.end_logits(hidden), next_token
 
     @torch.no_grad()

@@ -78,9 +78,9 @@ def settle(model: WorldActionModel, context: TokenContext) -> None:
     actions = torch.cat([context.actions, context.actions[:, -1:]], dim=1)
     hidden = model(context.tokens, actions, context.game)[:, 1:, : context.tokens.shape[2] - 1]
     previous = context.tokens[:, :-1, 1:]
-    logits = model.next_token_logits(hidden, torch.full_like(previous, -1))
-    gap = logits.amax(dim=-1) - logits.gather(-1, previous[..., None])[..., 0]
-    model.copy_bias.copy_(gap.flatten().quantile(1.0 - CHANGING))
+    probability = model.token_head.head(hidden).softmax(dim=-1)
+    gap = probability.amax(dim=-1) - probability.gather(-1, previous[..., None])[..., 0]
+    model.token_head.bias.copy_(gap.flatten().quantile(1.0 - CHANGING).log())
 
 
 @pytest.mark.benchmark

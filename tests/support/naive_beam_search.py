@@ -79,7 +79,7 @@ def _children(
     for _ in range(model.tokens_per_frame):
         tokens.append(logits.argmax(dim=-1))
         cache, hidden = model.extend(cache, tokens[-1])
-        logits = model.next_token_logits(hidden, cache.previous)
+        logits = model.next_token_log_probabilities(hidden, cache.previous)
         model.reward_logits(hidden), model.end_logits(hidden)
         q = _masked_q(model, cache, valid)
     images = decode(torch.stack(tokens, dim=1))

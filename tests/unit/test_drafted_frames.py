@@ -35,7 +35,7 @@ def token_by_token(model: WorldActionModel, cache: WorldActionCache, actions: to
     for _ in range(TOKENS):
         tokens.append(logits.argmax(dim=-1))
         cache, hidden = model.extend(cache, tokens[-1])
-        logits = model.next_token_logits(hidden, cache.previous)
+        logits = model.next_token_log_probabilities(hidden, cache.previous)
     return ImaginedStep(cache, torch.stack(tokens, dim=1), reward, end)
 
 

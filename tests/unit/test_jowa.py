@@ -295,8 +295,9 @@ def test_decay_is_for_weight_matrices() -> None:
     decayed, free = (group["params"] for group in learner.optimizers["world_action_optimizer"].param_groups)
     names = {id(parameter): name for name, parameter in learner.agent.model.named_parameters()}
     decayed_names, free_names = ({names[id(parameter)] for parameter in part} for part in (decayed, free))
-    assert {"backbone.blocks.0.query_key_value.weight", "token_head.0.weight"} <= decayed_names
-    assert {"token_table", "step_table", "place_table", "token_head.0.bias"} <= free_names
+    assert {"backbone.blocks.0.query_key_value.weight", "token_head.head.0.weight"} <= decayed_names
+    tables = {"token_table", "step_table", "place_table"}
+    assert {*tables, "token_head.head.0.bias", "token_head.weight", "token_head.bias"} <= free_names
     assert len(decayed) + len(free) == len(names)
 
 

@@ -27,7 +27,7 @@ def make_model(config: WorldActionConfig = CONFIG, clones: bool = False) -> Worl
         # Larger than training begins with, so that what a token sees shows in its output.
         for parameter in model.parameters():
             parameter.mul_(4.0).add_(0.05 * torch.randn(parameter.shape))
-        model.copy_bias.fill_(1.0)
+        model.token_head.bias.fill_(-2.0)
     return model.eval()
 
 
@@ -95,7 +95,7 @@ def check_against_whole_sequences(
         expected = (
             model.reward_logits(at_action),
             model.end_logits(at_action),
-            model.next_token_logits(at_action, tokens[-2, 0]),
+            model.next_token_log_probabilities(at_action, tokens[-2, 0]),
         )
         for ours, theirs in zip(logits, expected, strict=True):
             assert torch.allclose(ours[row], theirs, atol=1e-5)
@@ -172,32 +172,6 @@ def test_selecting_leaves_the_old_cache_as_it_was() -> None:
     assert torch.equal(hidden, same)
     later = [model.extend(each, torch.tensor([7, 8, 9]))[1] for each in (first, again)]
     assert torch.equal(*later)
-
-
-@torch.no_grad()
-def test_a_token_is_expected_to_stay_by_its_gate_and_where_there_was_none_by_its_head_alone() -> None:
-    model = make_model()
-    hidden, previous = torch.randn(2, 3, CONFIG.width), torch.tensor([[0, 7, -1], [10, -1, 7]])
-    by_head = model.token_head(hidden)
-    gate = hidden @ model.copy_weight + model.copy_bias
-    assert gate.std() > 0.05
-    gained = model.next_token_logits(hidden, previous) - by_head
-    for index in torch.cartesian_prod(torch.arange(2), torch.arange(3)).tolist():
-        expected = torch.zeros(VOCABULARY)
-        if previous[tuple(index)] >= 0:
-            expected[previous[tuple(index)]] = gate[tuple(index)]
-        assert torch.allclose(gained[tuple(index)], expected, atol=1e-5)
-
-
-@torch.no_grad()
-def test_at_first_nine_of_ten_tokens_are_expected_to_stay() -> None:
-    model = WorldActionModel(
-        vocabulary=2048, tokens_per_frame=36, num_actions=18, num_games=60, config=WorldActionConfig(width=64)
-    ).eval()
-    tokens = torch.randint(2048, (1, 2, 36))
-    hidden = model(tokens, torch.tensor([[3, 0]]), torch.tensor([5]))
-    stays = model.next_token_logits(hidden[0, 0, -1], tokens[0, 0, 0]).softmax(-1)[tokens[0, 0, 0]]
-    assert 0.85 < stays < 0.95
 
 
 @torch.no_grad()
