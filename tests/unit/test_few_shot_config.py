@@ -108,6 +108,7 @@ def test_the_papers_sizes_have_the_papers_settings(name: str) -> None:
     training = config.jowa
     assert (training.batch_size, training.conservative_weight, training.target_update_steps) == (512, 0.1, 1000)
     assert (training.bootstrap_steps, training.return_share, training.clone_weight) == (1, 0.0, 0.0)
+    assert (training.optimizer, training.final_learning_rate_fraction) == ("adamw", 1.0)
     assert (training.weight_decay, config.world.dropout, config.world.q_dropout) == (0.01, 0.1, 0.01)
     assert (config.world.num_atoms, config.world.value_low, config.world.value_high) == (51, -10.0, 30.0)
     assert (config.planner.support_threshold, config.planner.td_lambda) == (0.0, 1.0)
