@@ -146,7 +146,7 @@ def _correct(
     """
     columns = start[:, None] + 1 + torch.arange(outputs.shape[1], device=rows.device)
     drafted = steps[rows[:, None], columns]
-    predicted = model.next_token_log_probabilities(outputs, previous[rows[:, None], columns - 1]).argmax(dim=-1)
+    predicted = model.token_head.likeliest(outputs, previous[rows[:, None], columns - 1])
     predicted = torch.where(columns <= settled[:, None], drafted, predicted)
     steps[rows[:, None], columns] = predicted
     return start + 1 + (predicted == drafted)[:, :-1].long().cumprod(dim=1).sum(dim=1)

@@ -47,6 +47,16 @@ def test_errors_are_those_of_the_mixture_with_the_same_gradients() -> None:
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_the_likeliest_is_that_of_the_mixture() -> None:
+    head, hidden = make_head(), torch.randn(400, WIDTH)
+    previous = torch.randint(-1, VOCABULARY, (400,))
+    found = head.likeliest(hidden, previous)
+    assert torch.equal(found, head(hidden, previous).argmax(dim=-1))
+    by_head = head.head(hidden).argmax(dim=-1)
+    assert 50 < ((found == previous) & (by_head != previous)).sum() < 200, "stayed against the head"
+    assert ((found == by_head) & (by_head != previous) & (previous >= 0)).sum() > 50, "moved"
+
+
 def test_even_a_head_that_is_sure_is_overruled_where_tokens_surely_stay() -> None:
     """As with a frame that is not among those remembered."""
     head, hidden = make_head(strength=0.0), torch.randn(1, WIDTH)
