@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from system.algorithms.world_action_agent import WorldActionAgent
 from system.cli.main import main
+from system.envs.registry import find_task
 from tests.support.tiny_games import GAME, OTHER_DATASET, OTHER_GAME, write_tiny_game_config
 from tests.support.tiny_runs import learner_digest, read_summary
 
@@ -77,7 +80,29 @@ def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Pat
     assert [record["policy"] for record in read_summary(tmp_path / "run")["evaluations"]] == [policy]
 
 
-def test_two_games_are_learnt_together_and_played_each(tmp_path: Path) -> None:
+@pytest.fixture
+def perceived(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The games whose frames have been perceived."""
+    games: set[int] = set()
+    perceive = WorldActionAgent.perceive
+
+    def watched(agent: WorldActionAgent, observations: np.ndarray, game: int) -> np.ndarray:
+        games.add(game)
+        return perceive(agent, observations, game)
+
+    monkeypatch.setattr(WorldActionAgent, "perceive", watched)
+    return games
+
+
+def test_frames_are_perceived_as_of_their_game_in_rollouts_too(tmp_path: Path, perceived: set[int]) -> None:
+    config = write_tiny_game_config(
+        tmp_path, pretrain={"update_steps": 2}, online={"env_steps": 12}, evaluation={"policies": ["random"]}
+    )
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    assert perceived == {find_task(GAME).game}
+
+
+def test_two_games_are_learnt_together_and_played_each(tmp_path: Path, perceived: set[int]) -> None:
     config = write_tiny_game_config(
         tmp_path,
         dataset={"also": [OTHER_DATASET]},
@@ -87,6 +112,7 @@ def test_two_games_are_learnt_together_and_played_each(tmp_path: Path) -> None:
     assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     summary = read_summary(tmp_path / "run")
     assert [record["environment"] for record in summary["evaluations"]] == [GAME, OTHER_GAME]
+    assert perceived == {find_task(GAME).game, find_task(OTHER_GAME).game}
     assert summary["dataset"]["episodes"] == 12
     assert [each["human"]["games"] for each in summary["game_scores"]] == [2]
     clips = {path.name for path in (tmp_path / "run" / "figures").glob("*.gif")}
