@@ -47,6 +47,10 @@ def _validate_run(config: RunConfig) -> None:
             f"planner.support_threshold: {config.planner.support_threshold:g} needs an output that imitates the "
             "data's actions: algorithm and jowa.objective: jowa, jowa.clone_weight above 0"
         )
+    if config.planner.precision != "float32" and config.algorithm != "jowa":
+        raise ConfigError(
+            f"planner.precision: {config.planner.precision} is for beam search (algorithm: jowa)"
+        )
     _validate_policies(config.evaluation.policies, POLICIES[config.algorithm])
     if config.algorithm == "jowa":
         _validate_objective(config)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from system.algorithms.optimizer_state import mixed_precision
 from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig, RunConfig
 from system.decisions import TokenContext
@@ -76,8 +77,9 @@ class BeamSearchPolicy:
         agent: in evaluation mode.
         task: the game that is played.
         config: that the agent was trained with.
-        planner: how to plan; horizon 0 acts on Q alone. What the horizon takes of the model's frames, the
-            history cannot have. An expectation of actions does not exist, the best one is taken for it.
+        planner: how to plan, and with which precision; horizon 0 acts on Q alone. What the horizon takes of the
+            model's frames, the history cannot have. An expectation of actions does not exist, the best one is
+            taken for it.
 
     Raises:
         ConfigError: the agent imitates and has learnt no values, or the horizon leaves no frame of the model's
@@ -105,7 +107,8 @@ class BeamSearchPolicy:
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Plans once for all the environments in `rows`."""
         context = _context(self.agent, self.game, history, rows, self.length)
-        plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
+        with mixed_precision(self.planner.precision, self.agent.device):
+            plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
         return Decision(plan.action.cpu().numpy(), plan)
 
 

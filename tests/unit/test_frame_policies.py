@@ -150,6 +150,20 @@ def test_beam_plans_with_what_the_horizon_leaves_of_the_frames(agent: WorldActio
     assert decision.action.tolist() == expected.action.tolist()
 
 
+@pytest.mark.parametrize("name", ["q_greedy", "beam"])
+def test_bfloat16_changes_utilities_by_its_rounding_alone(name: str, agent: WorldActionAgent) -> None:
+    utilities = []
+    for precision in ("float32", "bfloat16"):
+        planner = replace(PLANNER, precision=precision)
+        policy = FRAME_POLICIES[name](agent, agent.task, replace(CONFIG, planner=planner), planner)
+        plan = policy.act(make_history(), ROWS, torch.Generator()).plan
+        assert plan.utilities.dtype == torch.float32
+        utilities.append(plan.utilities[~torch.isneginf(plan.utilities)])
+    difference = (utilities[0] - utilities[1]).abs().max().item()
+    assert 1e-6 < difference < 0.02 * utilities[0].abs().max().item()
+    assert torch.is_autocast_enabled("cpu") is False
+
+
 def test_exploring_draws_and_evaluating_does_not(agent: WorldActionAgent) -> None:
     explore = replace(PLANNER, select="sample", temperature=0.1)
     for name in ("q_greedy", "beam"):
