@@ -1,4 +1,4 @@
-"""The project's transformer block, reading the past only: whole sequences, or token by token from a memory.
+"""The project's transformer block, reading the past only: whole sequences, or what goes on from a memory.
 
 Whole sequences serve training. A memory serves planning, where many imagined futures share one past: the
 past's keys and values are kept once per environment and never copied, and only what each future added is
@@ -216,28 +216,6 @@ class CausalTransformer(nn.Module):
         rows, last = torch.arange(len(tokens), device=tokens.device), num_tokens - 1
         attended = memory.attend(len(first), query[rows, :, last])
         return self.norm(last_block.finish(tokens[rows, last], attended.flatten(1))), memory
-
-    @torch.no_grad()
-    def step(
-        self, token: Float[torch.Tensor, "M D"], memory: AttentionMemory
-    ) -> tuple[Float[torch.Tensor, "M D"], AttentionMemory]:
-        """Adds one token to every row.
-
-        Args:
-            token: embedded, position included.
-            memory: with room for it; used up by this call.
-
-        Returns:
-            The output at the new token, and the memory that holds it.
-        """
-        position = memory.length
-        memory = replace(memory, length=position + 1)
-        for index, block in enumerate(self.causal_blocks()):
-            query, key, value = (each[:, :, 0] for each in block.project(token[:, None]))
-            memory.keys[index, :, :, position] = key
-            memory.values[index, :, :, position] = value
-            token = block.finish(token, memory.attend(index, query).flatten(1))
-        return self.norm(token), memory
 
     def causal_blocks(self) -> list[CausalBlock]:
         """The layers, in order."""

@@ -62,8 +62,7 @@ class WorldActionCache:
         next_position: of each sequence's next token.
         game: of each sequence.
         frames_left: how many more frames the longest sequence has positions for.
-        frame: tokens of the latest frames; while they are imagined, from `place` on those of the frames before.
-        place: how many tokens of the latest frame are read.
+        frame: tokens of the latest frames.
     """
 
     hidden: Float[torch.Tensor, "M D"]
@@ -72,13 +71,6 @@ class WorldActionCache:
     game: Int[torch.Tensor, "M"]
     frames_left: int
     frame: Int[torch.Tensor, "M K"]
-    place: int
-
-    @property
-    def previous(self) -> Int[torch.Tensor, "M"]:
-        """What stood, in the frame before, where the next imagined token will stand; −1 at the frame's end."""
-        at_end = self.place == self.frame.shape[1]
-        return torch.full_like(self.game, -1) if at_end else self.frame[:, self.place]
 
     def select(self, rows: Int[torch.Tensor, "M2"], *, room: int = 0) -> "WorldActionCache":
         """Row i of the result goes on from row `rows[i]`; rows may be left out or come several times.
@@ -202,13 +194,6 @@ class WorldActionModel(nn.Module):
         per_step = self.tokens_per_frame + 1
         return self.step_table[indices // per_step] + self.place_table[indices % per_step]
 
-    def next_token_log_probabilities(
-        self, hidden: Float[torch.Tensor, "*B D"], previous: Int[torch.Tensor, "*B"]
-    ) -> Float[torch.Tensor, "*B V"]:
-        """Log-probabilities of the frame token that follows; `previous`: the one at its place in the frame before,
-        −1 where there is none."""
-        return self.token_head(hidden, previous)
-
     def reward_logits(self, hidden: Float[torch.Tensor, "*B D"]) -> Float[torch.Tensor, "*B 3"]:
         """At an action: of the reward's sign, −1, 0 and 1 in this order."""
         return self.reward_head(hidden).float()
@@ -270,7 +255,7 @@ class WorldActionModel(nn.Module):
             game: of each history.
 
         Returns:
-            A cache whose `hidden` values the current frame's actions, and from which `act` goes on.
+            A cache whose `hidden` values the current frame's actions, and to go on from (`drafted_frames`).
 
         Raises:
             ShapeError: there are more frames than the model has positions for.
@@ -284,62 +269,7 @@ class WorldActionModel(nn.Module):
         hidden, memory = self.backbone.read(self._placed(sequence), num_tokens)
         frames_left = self.context_length - int(num_steps.max())
         latest = tokens[torch.arange(len(tokens), device=tokens.device), num_steps - 1]
-        return WorldActionCache(hidden, memory, num_tokens, game, frames_left, latest, self.tokens_per_frame)
-
-    @torch.no_grad()
-    def act(
-        self, cache: WorldActionCache, actions: Int[torch.Tensor, "M"]
-    ) -> tuple[
-        WorldActionCache,
-        Float[torch.Tensor, "M 3"],
-        Float[torch.Tensor, "M 2"],
-        Float[torch.Tensor, "M V"],
-    ]:
-        """Executes an action at each current frame.
-
-        Args:
-            cache: used up.
-            actions: one for each row.
-
-        Returns:
-            The cache, the logits of the reward and of the end, the log-probabilities of the next frame's first
-            token.
-
-        Raises:
-            ShapeError: there is no position left for another frame.
-        """
-        if cache.frames_left < 1:
-            raise ShapeError(f"imagination goes beyond the model's {self.context_length} frames")
-        embedded = self.action_table[actions] + self.action_game_table[cache.game]
-        cache = self._go_on(replace(cache, frames_left=cache.frames_left - 1, place=0), embedded)
-        hidden = cache.hidden
-        next_token = self.next_token_log_probabilities(hidden, cache.previous)
-        return cache, self.reward_logits(hidden), self.end_logits(hidden), next_token
-
-    @torch.no_grad()
-    def extend(
-        self, cache: WorldActionCache, token: Int[torch.Tensor, "M"]
-    ) -> tuple[WorldActionCache, Float[torch.Tensor, "M D"]]:
-        """Adds one token to each frame that is being imagined.
-
-        Args:
-            cache: used up.
-            token: one for each row.
-
-        Returns:
-            The cache and the output at the token: of the first K − 1 it gives the next token, with the cache's
-            `previous`; of the last the values of actions.
-        """
-        frame = cache.frame.clone()
-        frame[:, cache.place] = token
-        cache = replace(cache, frame=frame, place=cache.place + 1)
-        cache = self._go_on(cache, self.token_table[token] + self.frame_game_table[cache.game])
-        return cache, cache.hidden
-
-    def _go_on(self, cache: WorldActionCache, embedded: Float[torch.Tensor, "M D"]) -> WorldActionCache:
-        memory = cache.memory.with_room(self.tokens_per_frame + 1)
-        hidden, memory = self.backbone.step(embedded + self.positions_at(cache.next_position), memory)
-        return replace(cache, hidden=hidden, memory=memory, next_position=cache.next_position + 1)
+        return WorldActionCache(hidden, memory, num_tokens, game, frames_left, latest)
 
     def _placed(self, sequence: Float[torch.Tensor, "B n D"]) -> Float[torch.Tensor, "B n D"]:
         return sequence + self.positions_at(torch.arange(sequence.shape[1], device=sequence.device))

@@ -15,6 +15,7 @@ from system.decisions import TokenContext
 from system.models.causal_transformer import AttentionMemory
 from system.models.world_action import WorldActionCache, WorldActionModel
 from tests.support.reference_beam_search import one
+from tests.support.token_by_token import act, extend, next_token
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
 BATCHED = {"prefix_keys": 1, "prefix_values": 1, "prefix_bias": 0, "owner": 0, "keys": 1, "values": 1}
@@ -73,13 +74,13 @@ def _children(
     discount: float,
 ) -> list[Node]:
     cache = _joined([_copied(node.cache) for node, _ in parents])
-    cache, reward, end, logits = model.act(cache, torch.tensor([action for _, action in parents]))
+    cache, reward, end, logits = act(model, cache, torch.tensor([action for _, action in parents]))
     model.q_values(cache.hidden)
     tokens = []
     for _ in range(model.tokens_per_frame):
         tokens.append(logits.argmax(dim=-1))
-        cache, hidden = model.extend(cache, tokens[-1])
-        logits = model.next_token_log_probabilities(hidden, cache.previous)
+        cache, hidden = extend(model, cache, tokens[-1])
+        logits = next_token(model, cache)
         model.reward_logits(hidden), model.end_logits(hidden)
         q = _masked_q(model, cache, valid)
     images = decode(torch.stack(tokens, dim=1))
@@ -117,7 +118,7 @@ def _joined(caches: list[WorldActionCache]) -> WorldActionCache:
     rows = {
         field.name: torch.cat([getattr(cache, field.name) for cache in caches])
         for field in fields(WorldActionCache)
-        if field.name not in ("memory", "frames_left", "place")
+        if field.name not in ("memory", "frames_left")
     }
     return replace(caches[0], memory=memory, **rows)
 
@@ -137,5 +138,4 @@ def _row(cache: WorldActionCache, row: int) -> WorldActionCache:
         game=cache.game[rows],
         frames_left=cache.frames_left,
         frame=cache.frame[rows],
-        place=cache.place,
     )

@@ -6,6 +6,7 @@ import torch
 from system.models.drafted_frames import ImaginedStep, imagine_step
 from system.models.world_action import WorldActionCache, WorldActionModel, left_aligned
 from tests.support.tiny_world import TOKENS, VOCABULARY, make_token_context, make_world
+from tests.support.token_by_token import act, extend, next_token
 
 ROWS = torch.tensor([3, 0, 2, 0, 1, 2, 3])
 ACTIONS = torch.tensor([5, 0, 1, 4, 2, 3, 1])
@@ -30,12 +31,12 @@ def branched(model: WorldActionModel, num_frames: int = 3) -> WorldActionCache:
 
 @torch.no_grad()
 def token_by_token(model: WorldActionModel, cache: WorldActionCache, actions: torch.Tensor) -> ImaginedStep:
-    cache, reward, end, logits = model.act(cache, actions)
+    cache, reward, end, logits = act(model, cache, actions)
     tokens = []
     for _ in range(TOKENS):
         tokens.append(logits.argmax(dim=-1))
-        cache, hidden = model.extend(cache, tokens[-1])
-        logits = model.next_token_log_probabilities(hidden, cache.previous)
+        cache, _ = extend(model, cache, tokens[-1])
+        logits = next_token(model, cache)
     return ImaginedStep(cache, torch.stack(tokens, dim=1), reward, end)
 
 

@@ -52,7 +52,7 @@ def test_the_world_losses_are_cross_entropies_of_what_follows() -> None:
                     continue
                 before = hidden[row, step - 1, PER_FRAME] if place == 0 else hidden[row, step, place - 1]
                 stood = windows.tokens[row, step - 1, place] if step else torch.tensor(-1)
-                predicted = agent.model.next_token_log_probabilities(before, stood).log_softmax(-1)
+                predicted = agent.model.token_head(before, stood).log_softmax(-1)
                 token -= predicted[windows.tokens[row, step, place]].item()
     assert losses["token"].item() == pytest.approx(token / (4 * (LENGTH * PER_FRAME - 1)), rel=1e-5)
     assert losses["reward"].item() == pytest.approx(reward / (4 * LENGTH), rel=1e-5)

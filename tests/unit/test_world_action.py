@@ -8,6 +8,7 @@ import torch
 from system.config import WorldActionConfig
 from system.errors import ShapeError
 from system.models.world_action import WorldActionCache, WorldActionModel, left_aligned
+from tests.support.token_by_token import act, extend
 
 VOCABULARY, PER_FRAME, ACTIONS, GAMES = 11, 4, 3, 5
 CONFIG = WorldActionConfig(context_length=5, width=16, num_layers=3, num_heads=2, q_width=8)
@@ -95,7 +96,7 @@ def check_against_whole_sequences(
         expected = (
             model.reward_logits(at_action),
             model.end_logits(at_action),
-            model.next_token_log_probabilities(at_action, tokens[-2, 0]),
+            model.token_head(at_action, tokens[-2, 0]),
         )
         for ours, theirs in zip(logits, expected, strict=True):
             assert torch.allclose(ours[row], theirs, atol=1e-5)
@@ -117,9 +118,9 @@ def test_imagination_by_tokens_equals_whole_sequences(lengths: tuple[int, int, i
         sequences = [sequences[row] for row in rows]
         chosen = torch.randint(ACTIONS, (len(rows),), generator=generator)
         frames = torch.randint(VOCABULARY, (len(rows), PER_FRAME), generator=generator)
-        cache, *logits = model.act(cache, chosen)
+        cache, *logits = act(model, cache, chosen)
         for place in range(PER_FRAME):
-            cache, hidden = model.extend(cache, frames[:, place])
+            cache, hidden = extend(model, cache, frames[:, place])
         assert torch.equal(hidden, cache.hidden)
         sequences = [
             (torch.cat([tokens, frames[row : row + 1]]), torch.cat([actions, chosen[row : row + 1]]))
@@ -134,9 +135,9 @@ def test_imagination_in_bfloat16_stays_near() -> None:
     tokens, actions, game = draw()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cache = model.prefill(tokens[:, :2], actions[:, :1], torch.tensor([2, 1, 2]), game)
-        cache, *_ = model.act(cache.select(torch.tensor([0, 0, 2])), torch.tensor([0, 1, 2]))
+        cache, *_ = act(model, cache.select(torch.tensor([0, 0, 2])), torch.tensor([0, 1, 2]))
         for place in range(PER_FRAME):
-            cache, hidden = model.extend(cache, tokens[[0, 0, 2], 2, place])
+            cache, hidden = extend(model, cache, tokens[[0, 0, 2], 2, place])
     assert cache.memory.keys.dtype == torch.bfloat16
     for row, (source, action) in enumerate(((0, 0), (0, 1), (2, 2))):
         acted = torch.tensor([[int(actions[source, 0]), action, 0]])
@@ -164,13 +165,13 @@ def test_selecting_leaves_the_old_cache_as_it_was() -> None:
     model = make_model()
     tokens, actions, game = draw()
     cache = model.prefill(tokens[:, :2], actions[:, :1], torch.tensor([2, 2, 1]), game)
-    cache, *_ = model.act(cache, torch.zeros(3, dtype=torch.int64))
+    cache, *_ = act(model, cache, torch.zeros(3, dtype=torch.int64))
     rows = torch.arange(3)
-    first, hidden = model.extend(cache.select(rows), torch.tensor([1, 2, 3]))
-    model.extend(cache.select(rows), torch.tensor([4, 5, 6]))
-    again, same = model.extend(cache.select(rows), torch.tensor([1, 2, 3]))
+    first, hidden = extend(model, cache.select(rows), torch.tensor([1, 2, 3]))
+    extend(model, cache.select(rows), torch.tensor([4, 5, 6]))
+    again, same = extend(model, cache.select(rows), torch.tensor([1, 2, 3]))
     assert torch.equal(hidden, same)
-    later = [model.extend(each, torch.tensor([7, 8, 9]))[1] for each in (first, again)]
+    later = [extend(model, each, torch.tensor([7, 8, 9]))[1] for each in (first, again)]
     assert torch.equal(*later)
 
 
@@ -202,7 +203,7 @@ def test_beyond_its_positions_the_model_refuses() -> None:
         model(tokens[:, :2, :3], actions[:, :2], game)
     cache = model.prefill(tokens[:, :2], actions[:, :1], torch.tensor([1, 2, 1]), game)
     with pytest.raises(ShapeError, match="beyond the model's 2 frames"):
-        model.act(cache, actions[:, 0])
+        act(model, cache, actions[:, 0])
 
 
 @torch.no_grad()

@@ -35,13 +35,13 @@ def written_out(
     """Next frame, reward, end and Q after the last action, by one whole pass for each token."""
     at_action = outputs(model, frames, actions, game)[-1]
     before, none = frames[-1], torch.tensor(-1)
-    logits = model.next_token_log_probabilities(at_action, before[0])
+    logits = model.token_head(at_action, before[0])
     tokens = torch.zeros(TOKENS, dtype=torch.int64)
     padded = torch.cat([actions, torch.zeros(1, dtype=torch.int64)])
     for index in range(TOKENS):
         tokens[index] = logits.argmax()
         read = outputs(model, torch.cat([frames, tokens[None]]), padded, game)
-        logits = model.next_token_log_probabilities(read[index], before[index + 1] if index + 1 < TOKENS else none)
+        logits = model.token_head(read[index], before[index + 1] if index + 1 < TOKENS else none)
     reward, end = model.reward_logits(at_action).argmax().item() - 1, bool(model.end_logits(at_action).argmax())
     return tokens, reward, end, model.q_values(read[TOKENS - 1])
 
