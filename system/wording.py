@@ -13,10 +13,16 @@ def shown(value: Any) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`did you mean …?`, or what there is, where nothing is like it."""
-    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"did you mean {closest[0]}?" if closest else f"known: {', '.join(known)}"
+    return _suggestion(name, known) or f"known: {', '.join(known)}"
 
 
 def one_of(value: Any, choices: Sequence[Any]) -> str:
     """That a value is not among those that are known, and which is meant most likely."""
-    return f"{shown(value)} is not one of {', '.join(map(str, choices))}; {nearest(str(value)[:100], choices)}"
+    names = [str(choice) for choice in choices]
+    suggestion = _suggestion(str(value)[:100], names)
+    return f"{shown(value)} is not one of {', '.join(names)}" + (f"; {suggestion}" if suggestion else "")
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"did you mean {closest[0]}?" if closest else ""
