@@ -190,7 +190,7 @@ class OnlineConfig:
     env_steps: int = setting(5000, low=0, doc="budget of the online stage; 0 leaves it out")
     episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
     explore_with: Literal["best", "configured"] = setting(
-        "best", doc="the evaluated planner that did best on the selection episodes, or the configured one"
+        "best", doc="the planner that did best on the selection episodes (not of Atari), or the configured one"
     )
     drawn_share: float = setting(
         0.5, low=0.0, high=1.0, doc="of a worker's environments draw by utility; the others act as in evaluation"
