@@ -124,7 +124,7 @@ class SegmentBatch:
     """Windows of T steps; steps outside their episode are zeros and not `valid`.
 
     Attributes:
-        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`system.data.returns`); of discrete actions, of
+        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`data.store.returns`); of discrete actions, of
             the rewards' signs.
         valid: the step belongs to the episode.
         returns_valid: the step's return-to-go is known (its episode is complete).

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from system.config import CollectConfig
-from system.config_io import to_dict
-from system.data.minari_layout import check_dataset_id
-from system.data.minari_writer import write_dataset
+from system.config.loading import to_dict
+from system.data.sources.minari_layout import check_dataset_id
+from system.data.writer import write_dataset
 from system.distributed.collection import Collection, Collector
 from system.envs.registry import environment_specification, find_task
 from system.errors import ConfigError
+from system.runs.checkpoint import package_versions
+from system.runs.results import VERSIONS
+from system.runs.run_directory import SUMMARY, RunDirectory
 from system.tracking.console import ConsoleTracker
-from system.training.checkpoint import package_versions
 from system.training.interruption import Interruption
-from system.training.results import VERSIONS
-from system.training.run_directory import SUMMARY, RunDirectory
 
 AUTHOR = "offline-to-online"
 PONG = "ALE/Pong-v5"

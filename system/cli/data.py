@@ -54,9 +54,9 @@ def _check(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from system.data.dqn_replay import DqnReplay
-    from system.data.minari_layout import default_root
-    from system.data.minari_writer import write_dataset
+    from system.data.sources.dqn_replay import DqnReplay
+    from system.data.sources.minari_layout import default_root
+    from system.data.writer import write_dataset
     from system.envs.registry import environment_specification, find_task
     from system.errors import ConfigError
 

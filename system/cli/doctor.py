@@ -120,7 +120,7 @@ def check_devices() -> Finding:
 
 def check_datasets() -> Finding:
     """The dataset that the demo needs is there, and which others are."""
-    from system.data.minari_layout import PATH_VARIABLE, SHIPPED_ROOT, default_root
+    from system.data.sources.minari_layout import PATH_VARIABLE, SHIPPED_ROOT, default_root
 
     shipped, local = list_datasets(SHIPPED_ROOT), list_datasets(default_root())
     if SHIPPED_DATASET not in {*shipped, *local}:

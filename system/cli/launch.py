@@ -13,23 +13,23 @@ from typing import Any
 
 from system.cli.options import refuse_address, resolve_run, resolve_tracking_uri
 from system.config import RunConfig
-from system.config_io import flatten, to_dict
+from system.config.loading import flatten, to_dict
 from system.errors import CheckpointError, ConfigError, Interrupted, SystemFailure
+from system.families.registry import resolve_device
+from system.runs.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
+from system.runs.progress import Stage
+from system.runs.results import format_summary, summarize
+from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
+from system.runs.saved_agent import check_same_model, load_run_checkpoint, open_agent
 from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.console import ConsoleTracker
 from system.tracking.provenance import DESCRIPTION, source_tags
 from system.tracking.sending import send_rest, send_to_mlflow, tracked_run
-from system.training.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.training.experiment import Experiment
-from system.training.families import resolve_device
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data, tokenize
-from system.training.progress import Stage
 from system.training.protocols import Artifact, Tracker, Weights, Workers
-from system.training.results import format_summary, summarize
-from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
-from system.training.saved_agent import check_same_model, load_run_checkpoint, open_agent
 from system.training.stages import work_through
 
 

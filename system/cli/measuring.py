@@ -12,11 +12,11 @@ from system.errors import ConfigError
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
+from system.files import write_json
+from system.runs.saved_agent import SavedAgent, open_agent
 from system.tracking.console import ConsoleTracker
 from system.training.evaluator import Evaluator
-from system.training.files import write_json
 from system.training.protocols import EvaluationRequest, EvaluationResult
-from system.training.saved_agent import SavedAgent, open_agent
 
 OF_EVALUATION = (
     *("evaluation", "planner", "discount", "seed"),

@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import TypeVar, cast
 
-from system import presets
-from system.config import CollectConfig, RunConfig
-from system.config_io import load_config
+from system.config import CollectConfig, RunConfig, presets
+from system.config.loading import load_config
 from system.errors import ConfigError
 
 Config = TypeVar("Config", RunConfig, CollectConfig)
@@ -109,7 +108,7 @@ def resolve_tracking_uri(arguments: argparse.Namespace) -> str:
 
     In a submitted job, whose working directory is thrown away, SQLite lies beside the run directory.
     """
-    from system.training.run_directory import is_submitted_job
+    from system.runs.run_directory import is_submitted_job
 
     given = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     run_dir = cast(Path | None, getattr(arguments, "run_dir", None))

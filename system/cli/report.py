@@ -29,8 +29,8 @@ def execute(arguments: argparse.Namespace) -> int:
         ConfigError: the report cannot be written there.
     """
     from system.errors import ConfigError
-    from system.evaluation.finished_runs import group_runs, load_runs
-    from system.evaluation.report import format_report
+    from system.reports.comparison import format_report
+    from system.reports.finished_runs import group_runs, load_runs
 
     if arguments.html and arguments.output is None:
         raise ConfigError("--html: needs --output DIR, the folder for the page")
@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         return 0
 
-    from system.evaluation.report_files import write_report
+    from system.reports.files import write_report
 
     exploration = {run.file: read_exploration(run.file.parent) for run in runs}
     try:

@@ -11,14 +11,14 @@ from system.cli.launch import work
 from system.config import RunConfig
 from system.errors import SystemFailure
 from system.evaluation.policies import planner_policy_name
-from system.evaluation.sweep_ranking import Outcome
+from system.runs.run_directory import RunDirectory
+from system.sweeps.ledger import Job
+from system.sweeps.planner_trial import trial_config
+from system.sweeps.ranking import Outcome
 from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.trial_runs import PARENT_TAG
 from system.training.interruption import Interruption
-from system.training.planner_trial import trial_config
 from system.training.protocols import Artifact, Tracker
-from system.training.run_directory import RunDirectory
-from system.training.trial_ledger import Job
 
 SCHEDULED = "schedule/return_mean"
 

@@ -1,11 +1,11 @@
 """What the driver of a sweep does with news of its trials: shows them, tracks them, and stops when asked to."""
 
-from system.evaluation.sweep_ranking import Outcome
+from system.sweeps.agenda import Agenda
+from system.sweeps.ledger import Job
+from system.sweeps.ranking import Outcome
 from system.tracking.trial_runs import TrialRuns
 from system.training.interruption import Interruption
 from system.training.protocols import Tracker
-from system.training.sweep_agenda import Agenda
-from system.training.trial_ledger import Job
 
 
 class Watch:

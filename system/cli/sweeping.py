@@ -14,27 +14,27 @@ from system.cli.options import PRESETS, RUNS, resolve_tracking_uri
 from system.cli.sweep_trials import RunTrial
 from system.cli.sweep_watch import Watch
 from system.config import RunConfig
-from system.config_io import dump_yaml, first_difference, flatten, load_config, to_dict
+from system.config.loading import dump_yaml, first_difference, flatten, load_config, to_dict
+from system.documents.text import format_section
 from system.errors import ConfigError, Interrupted, SystemFailure
-from system.evaluation.report_text import format_section
-from system.evaluation.sweep_ranking import Ranked, pareto_front
-from system.evaluation.sweep_report import SweepResults, describe_sweep, format_terminal, write_sweep_report
+from system.files import write_durably
+from system.runs.checkpoint import package_versions
+from system.runs.results import VERSIONS
+from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
+from system.sweeps.agenda import Agenda
+from system.sweeps.ledger import Job, TrialLedger
+from system.sweeps.plan import SweepPlan, load_sweep, plan_sweep, preset_text
+from system.sweeps.planner_trial import PlannerTrials
+from system.sweeps.ranking import Ranked, pareto_front
+from system.sweeps.report import SweepResults, describe_sweep, format_terminal, write_sweep_report
 from system.tracking.composite import make_tracker
 from system.tracking.console import ConsoleTracker
 from system.tracking.provenance import DESCRIPTION, source_tags
 from system.tracking.sending import Send, send_rest, send_to_mlflow, tracked_run
 from system.tracking.trial_runs import TrialRuns
-from system.training.checkpoint import package_versions
-from system.training.files import write_durably
 from system.training.interruption import Interruption
-from system.training.planner_trial import PlannerTrials
 from system.training.preparation import prepare_data
 from system.training.protocols import Artifact, Tracker
-from system.training.results import VERSIONS
-from system.training.run_directory import CONFIG, SUMMARY, RunDirectory
-from system.training.sweep_agenda import Agenda
-from system.training.sweep_plan import SweepPlan, load_sweep, plan_sweep, preset_text
-from system.training.trial_ledger import Job, TrialLedger
 
 SWEEPS = "tune_configs"
 LEDGER, BASE, BEST, REPORT, TRIALS, TUNE = "trials.jsonl", "base.yaml", "best.yaml", "report", "trials", "tune"

@@ -9,9 +9,9 @@ from jaxtyping import Float64
 
 from system.config import DatasetConfig
 from system.data.frame_tally import FrameTally
-from system.data.minari_layout import MAIN_FILE, DatasetMetadata, read_metadata
-from system.data.minari_source import dataset_task, episode_count_problem, locate_dataset, open_episodes
-from system.data.statistics import SMALLEST_STD
+from system.data.sources.minari import dataset_task, episode_count_problem, locate_dataset, open_episodes
+from system.data.sources.minari_layout import MAIN_FILE, DatasetMetadata, read_metadata
+from system.data.store.statistics import SMALLEST_STD
 from system.data.validation import find_faults, to_episode
 from system.types import Episode, TaskSpec
 

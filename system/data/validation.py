@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.data.hdf5_reader import RawEpisode
+from system.data.sources.hdf5_reader import RawEpisode
 from system.types import Episode, TaskSpec
 
 ACTION_TOLERANCE = 1e-4

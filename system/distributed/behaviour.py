@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save
 from system.envs.recording import Recording, make_recorded_environment
 from system.envs.registry import find_task
 from system.errors import CheckpointError
+from system.files import write_durably
 from system.models.gaussian_policy import GaussianPolicy
-from system.training.files import write_durably
 from system.types import Episode
 
 HIDDEN_WIDTH = 64

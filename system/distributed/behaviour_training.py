@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from system.config import CollectConfig
-from system.data.episode_journal import EpisodeJournal
+from system.data.replay.episode_journal import EpisodeJournal
 from system.distributed.behaviour import BehaviourAgent
 from system.distributed.cluster import cluster_session
 from system.distributed.collection import Report, refuse_if_all_failed

@@ -14,20 +14,20 @@ import torch
 from jaxtyping import Int
 
 from system.config import CollectConfig
-from system.data.episode_journal import EpisodeJournal
+from system.data.replay.episode_journal import EpisodeJournal
 from system.envs.registry import find_task
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, SystemFailure
-from system.evaluation.acting import Decision, Policy
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
-from system.evaluation.frame_policies import RandomButtons
-from system.evaluation.history import History
 from system.evaluation.policies import make_policy, planner_policy_name
 from system.evaluation.pong_tracker import PongTracker
 from system.evaluation.rollouts import play_episodes
-from system.evaluation.trajectory_policies import RandomPolicy
+from system.families.masked_trajectory.policies import RandomPolicy
+from system.families.world_action.policies import RandomButtons
+from system.planning.acting import Decision, Policy
+from system.planning.history import History
+from system.runs.saved_agent import open_agent
 from system.seeding import derive_seed, torch_generator
-from system.training.saved_agent import open_agent
 from system.types import Episode
 
 EPISODES_PER_ROUND = 8

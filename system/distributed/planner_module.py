@@ -22,10 +22,10 @@ from ray.tune.registry import register_env
 
 from system.envs.registry import make_environment
 from system.errors import ConfigError
-from system.evaluation.history import History
 from system.evaluation.policies import make_policy, planner_policy_name
+from system.planning.history import History
+from system.runs.saved_agent import open_agent
 from system.seeding import torch_generator
-from system.training.saved_agent import open_agent
 from system.types import TaskSpec
 
 State = dict[str, np.ndarray]

@@ -12,10 +12,10 @@ from jaxtyping import Float32
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from system.data.episode_log import EpisodeLog
-from system.data.episodes import EpisodeStore
-from system.data.replay import ReplayBuffer
-from system.data.sampling import ReplayStats, SampleRequest
+from system.data.replay.buffer import ReplayBuffer
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.sampling import ReplayStats, SampleRequest
+from system.data.store.episodes import EpisodeStore
 from system.distributed.calls import answer, describe
 from system.errors import WorkerLost
 from system.types import Episode, SegmentBatch, TransitionBatch

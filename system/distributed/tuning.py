@@ -18,9 +18,9 @@ from system.config import RunConfig, SweepConfig
 from system.distributed.cluster import cluster_session
 from system.distributed.placement import Bundle, evaluator_bundle, learner_bundle, rollout_bundle
 from system.errors import RequestError, SystemFailure
-from system.evaluation.sweep_ranking import Outcome
-from system.training.sweep_agenda import Agenda
-from system.training.trial_ledger import Job
+from system.sweeps.agenda import Agenda
+from system.sweeps.ledger import Job
+from system.sweeps.ranking import Outcome
 
 Bundles = list[Bundle]
 Report = Callable[[int, float], None]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from system.evaluation.acting import Decision, Policy
-from system.evaluation.history import History
 from system.models.gaussian_policy import GaussianPolicy
+from system.planning.acting import Decision, Policy
+from system.planning.history import History
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from system.evaluation.canvas import new_axes, new_figure, save_figure
-from system.evaluation.open_loop import OpenLoopError
+from system.documents.canvas import new_axes, new_figure, save_figure
+from system.families.masked_trajectory.open_loop import OpenLoopError
 
 MOST_DIMENSIONS = 6
 

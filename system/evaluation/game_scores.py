@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from system.envs.atari_games import AtariGame, find_game
-from system.evaluation.comparison import STAGES
+from system.evaluation.compared_policies import STAGES
 from system.evaluation.statistics import Statistic, interquartile_mean, stratified_interval
 
 Reference = Literal["human", "dqn"]

@@ -12,11 +12,11 @@ import torch
 
 from system.config import PlannerConfig, RunConfig
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.acting import Decision, Policy
-from system.evaluation.frame_policies import WithRandomActions
-from system.evaluation.history import History
 from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent, make_policy
 from system.evaluation.rollouts import play_episodes
+from system.families.world_action.policies import WithRandomActions
+from system.planning.acting import Decision, Policy
+from system.planning.history import History
 from system.seeding import derive_seed, torch_generator
 from system.types import Measurement, TaskSpec
 

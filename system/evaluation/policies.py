@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from system.algorithms.agent import TrajectoryAgent
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig, RunConfig
 from system.errors import ConfigError
-from system.evaluation.acting import Policy
-from system.evaluation.frame_policies import FRAME_POLICIES
-from system.evaluation.trajectory_policies import TRAJECTORY_POLICIES
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.policies import TRAJECTORY_POLICIES
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.policies import FRAME_POLICIES
+from system.planning.acting import Policy
 from system.types import TaskSpec
 
 Agent = TrajectoryAgent | WorldActionAgent

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from system.evaluation.acting import Decision
-from system.evaluation.history import History
+from system.planning.acting import Decision
+from system.planning.history import History
 
 FIRE, UP, DOWN, STAY = 1, 3, 4, 0
 COURT = slice(14, 77)  # rows between the walls

@@ -10,8 +10,8 @@ from jaxtyping import Shaped
 
 from system.decisions import Plan
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.acting import Policy
-from system.evaluation.history import History
+from system.planning.acting import Policy
+from system.planning.history import History
 from system.types import Episode, TaskSpec
 
 Perceive = Callable[[Shaped[np.ndarray, "R *shown"]], Shaped[np.ndarray, "R *observation"]]

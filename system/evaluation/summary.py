@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from system.errors import SystemFailure
-from system.evaluation.comparison import CHOSEN_HERE, PLANNERS, STAGES, pair_planners
+from system.evaluation.compared_policies import CHOSEN_HERE, PLANNERS, STAGES, pair_planners
 from system.evaluation.measurement import decision_quantiles
 from system.evaluation.statistics import (
     bootstrap_interval,

@@ -8,7 +8,7 @@ import torch
 from system.config import RunConfig
 from system.evaluation.measurement import SCHEDULE_SEEDS, Measurer
 from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent
-from system.training.families import build_agent
+from system.families.registry import build_agent
 from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
 from system.types import TaskSpec
 

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from system.config import RunConfig
-from system.config_io import to_dict
+from system.config.loading import to_dict
 from system.errors import CheckpointError, SystemFailure, WorkerLost
-from system.training.checkpoint import CheckpointContent, load_checkpoint
-from system.training.checkpoint_writer import CheckpointWriter
-from system.training.families import Agent, build_agent
+from system.families.registry import Agent, build_agent
+from system.runs.checkpoint import CheckpointContent, load_checkpoint
+from system.runs.checkpoint_writer import CheckpointWriter
+from system.runs.progress import Faults, Progress, Stage
+from system.runs.run_directory import RunDirectory
 from system.training.interruption import Interruption
 from system.training.learner_worker import load_agent
 from system.training.metric_window import MetricWindow
 from system.training.preparation import PreparedData
-from system.training.progress import Faults, Progress, Stage
 from system.training.protocols import (
     SKIPPED,
     EvaluationRequest,
@@ -29,7 +30,6 @@ from system.training.protocols import (
     UpdateRequest,
     Workers,
 )
-from system.training.run_directory import RunDirectory
 
 # Of a learner's state, the weights that pretraining can begin with: the tokenizer is the data's.
 LEARNT_BY_UPDATES = ("agent.model.", "agent.target_head.")

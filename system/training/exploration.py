@@ -8,10 +8,10 @@ from jaxtyping import Int
 from torch import Generator
 
 from system.config import RunConfig
-from system.evaluation.acting import Decision, Policy
-from system.evaluation.history import History
 from system.evaluation.policies import planner_policy_name
 from system.evaluation.summary import PLANNERS
+from system.planning.acting import Decision, Policy
+from system.planning.history import History
 from system.planning.utility import choose_action
 from system.training.protocols import Exploration
 

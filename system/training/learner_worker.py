@@ -8,11 +8,11 @@ from typing import TypeVar
 import torch
 
 from system import fault_points
-from system.algorithms.optimizer_state import AverageGradients, keep_gradients
 from system.config import RunConfig
 from system.errors import CheckpointError, LearningDiverged
+from system.families.registry import Agent, Foundation, build_agent, family_of
+from system.models.optimizer_state import AverageGradients, keep_gradients
 from system.seeding import derive_seed
-from system.training.families import Agent, Foundation, build_agent, family_of
 from system.training.process_memory import keep_freed_memory
 from system.training.protocols import SKIPPED, Metrics, Replay, SampleRequest, UpdateRequest, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch

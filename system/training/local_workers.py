@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from system.config import RunConfig
-from system.data.episode_log import EpisodeLog
-from system.data.replay import ReplayBuffer
+from system.data.replay.buffer import ReplayBuffer
+from system.data.replay.episode_log import EpisodeLog
 from system.training.evaluator import LocalEvaluators
 from system.training.learner_worker import LearnerWorker
 from system.training.preparation import PreparedData

@@ -8,7 +8,7 @@ weights. Otherwise workers always have a round to do while the learners update i
 from collections.abc import Sequence
 
 from system.config import OnlineConfig
-from system.data.rate_limiter import SamplesPerInsertLimiter
+from system.data.replay.rate_limiter import SamplesPerInsertLimiter
 from system.training.collapse_guard import CollapseGuard
 from system.training.experiment import Experiment
 from system.training.exploration import choose_exploration

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from system.algorithms.agent import TrajectoryAgent
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.evaluation.figures import (
     draw_imagined_trajectory,
     draw_learning_curve,
@@ -13,13 +11,15 @@ from system.evaluation.figures import (
     draw_ratio_curves,
     draw_utilities,
 )
-from system.evaluation.imagined_frames import (
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.open_loop import open_loop_error
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.imagined_frames import (
     animate_imagined_clip,
     draw_imagined_frames,
     imagine_clip,
     imagine_frames,
 )
-from system.evaluation.open_loop import open_loop_error
 from system.training.experiment import Experiment
 from system.training.protocols import Artifact
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from system.config import RunConfig
-from system.data.episodes import EpisodeStore, concatenate
-from system.data.minari_source import LoadedDataset, load_datasets
-from system.data.split import limit_transitions, repeated_episodes, split_by_game
-from system.data.statistics import compute_statistics
+from system.data.sources.minari import LoadedDataset, load_datasets
+from system.data.store.episodes import EpisodeStore, concatenate
+from system.data.store.split import limit_transitions, repeated_episodes, split_by_game
+from system.data.store.statistics import compute_statistics
 from system.envs.registry import ENVIRONMENTS
 from system.errors import ConfigError
-from system.training.families import Foundation, resolve_device
+from system.families.registry import Foundation, resolve_device
+from system.families.world_action.tokens import encode_store, prepare_tokenizer, restore_tokenizer
 from system.training.protocols import Weights
-from system.training.tokens import encode_store, prepare_tokenizer, restore_tokenizer
 from system.types import TaskSpec
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from system.data.sampling import ReplayStats, SampleRequest
+from system.data.replay.sampling import ReplayStats, SampleRequest
 from system.types import Episode, Measurement, SegmentBatch, TransitionBatch
 
 Weights = Mapping[str, torch.Tensor]

@@ -3,12 +3,12 @@
 from collections import Counter
 
 from system.errors import WorkerLost
+from system.runs.progress import STAGES, Stage
 from system.training.collapse_guard import CollapseGuard
 from system.training.evaluation_stage import evaluate_policies
 from system.training.experiment import Experiment
 from system.training.offline import pretrain
 from system.training.offline_to_online import OnlineStage
-from system.training.progress import STAGES, Stage
 
 MOST_LOSSES_WITHOUT_CHECKPOINT = 5
 

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from system.config import WorldActionConfig
-from system.models.categorical_value import CategoricalValueHead, expected_value, mixture, project_distribution
+from system.families.world_action.categorical_value import (
+    CategoricalValueHead,
+    expected_value,
+    mixture,
+    project_distribution,
+)
 
 SUPPORT = torch.linspace(-2.0, 6.0, 17)
 

@@ -14,12 +14,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from system.algorithms.optimizer_state import mixed_precision
 from system.config import PlannerConfig, TokenizerConfig, WorldActionConfig
 from system.decisions import TokenContext
-from system.models.frame_tokenizer import FrameTokenizer
-from system.models.world_action import WorldActionModel
-from system.models.world_action_imagination import WorldActionImagination
+from system.families.world_action.frame_tokenizer import FrameTokenizer
+from system.families.world_action.imagination import WorldActionImagination
+from system.families.world_action.model import WorldActionModel
+from system.models.optimizer_state import mixed_precision
 from system.planning.beam_search import beam_search
 from system.training.process_memory import keep_freed_memory
 from tests.support.naive_beam_search import naive_actions

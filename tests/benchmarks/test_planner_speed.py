@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import PlannerConfig, RunConfig
 from system.decisions import Context
-from system.models.guidance import CriticGuided
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.guidance import CriticGuided
 from system.planning.forward_mpc import forward_mpc
 from system.types import TaskSpec
 from tests.support.reference_planner import reference_action

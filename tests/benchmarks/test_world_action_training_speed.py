@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from torch import nn
 
-from system.algorithms.jowa import WorldActionLearner
-from system.algorithms.jowa_losses import TokenWindows, backups, value_losses, world_losses
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import RunConfig, WorldActionConfig, WorldActionTrainingConfig
 from system.envs.registry import find_task
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.learner import WorldActionLearner
+from system.families.world_action.losses import TokenWindows, backups, value_losses, world_losses
 from system.types import SegmentBatch
 
 TASK = find_task("ALE/Pong-v5")

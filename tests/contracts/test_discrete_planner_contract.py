@@ -10,8 +10,8 @@ import torch
 from system.config import PlannerConfig
 from system.decisions import Plan, TokenContext
 from system.errors import PlannerError
+from system.families.world_action.imagination import WorldActionImagination
 from system.models.protocols import DiscretePlanningModel
-from system.models.world_action_imagination import WorldActionImagination
 from system.planning.beam_search import beam_search
 from tests.support.reference_beam_search import one, reference_utilities
 from tests.support.tiny_world import make_token_context, make_world

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.jowa_losses import TokenWindows
-from system.algorithms.optimizer_state import keep_gradients
 from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
-from system.data.episodes import EpisodeStore
-from system.data.replay import ReplayBuffer
-from system.data.statistics import compute_statistics
+from system.data.replay.buffer import ReplayBuffer
+from system.data.store.episodes import EpisodeStore
+from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
-from system.training.families import Foundation, build_agent
+from system.families.registry import Foundation, build_agent
+from system.families.world_action.losses import TokenWindows
+from system.models.optimizer_state import keep_gradients
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import SKIPPED, UpdateRequest
 from system.types import Episode, EpisodeKey, SegmentBatch, TaskSpec

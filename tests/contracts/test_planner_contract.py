@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import CriticConfig, ModelConfig, PlannerConfig, RunConfig
 from system.decisions import Context, Plan
 from system.errors import PlannerError
-from system.models.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import Imagination, PlanningModel
 from system.planning.forward_mpc import forward_mpc
 from system.types import TaskSpec

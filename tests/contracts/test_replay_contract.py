@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from system.data.episode_log import EpisodeLog
-from system.data.episodes import EpisodeStore
-from system.data.replay import ReplayBuffer
-from system.data.sampling import SampleRequest
+from system.data.replay.buffer import ReplayBuffer
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.sampling import SampleRequest
+from system.data.store.episodes import EpisodeStore
 from system.training.protocols import Replay
 from system.types import Episode, EpisodeKey, SegmentBatch
 from tests.support.dataset_factory import make_episode

@@ -11,11 +11,11 @@ from dataset_factory import make_dataset, make_episodes
 from frame_factory import BREAKOUT, GAMES, frame_dataset, frame_episodes, token_episode
 
 from system.config import DatasetConfig
-from system.data.episodes import EpisodeStore, concatenate, gather_segments, gather_transitions
-from system.data.minari_layout import SHIPPED_ROOT
-from system.data.minari_source import load_dataset
-from system.data.split import split_episodes
-from system.data.statistics import compute_statistics
+from system.data.sources.minari import load_dataset
+from system.data.sources.minari_layout import SHIPPED_ROOT
+from system.data.store.episodes import EpisodeStore, concatenate, gather_segments, gather_transitions
+from system.data.store.split import split_episodes
+from system.data.store.statistics import compute_statistics
 from system.envs.registry import ENVIRONMENTS
 
 DISCOUNT = 0.97

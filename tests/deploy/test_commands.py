@@ -8,7 +8,7 @@ import pytest
 from system.cli.main import VERBS, build_parser
 from system.cli.options import PRESETS
 from system.config import RunConfig
-from system.config_io import load_config
+from system.config.loading import load_config
 from tests.support.deploy_files import DEPLOY, IMAGE_ROOT, ROOT, manifest_commands, o2o_commands, readme_commands
 
 RUN_VERBS = ("run", "pretrain", "finetune")

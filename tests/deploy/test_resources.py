@@ -6,7 +6,7 @@ from typing import Any
 from system.cli.main import build_parser
 from system.cli.options import PRESETS
 from system.config import RunConfig
-from system.config_io import load_config
+from system.config.loading import load_config
 from tests.support.deploy_files import pods, ray_clusters, ray_jobs
 
 UNITS = {"Mi": 2**20, "Gi": 2**30, "m": 1e-3, "": 1.0}

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from system.distributed.metrics import DECISIONS, DESCRIPTIONS
-from system.training.checkpoint import checkpoint_names
+from system.runs.checkpoint import checkpoint_names
 from tests.support.tiny_runs import is_complete, read_summary
 
 pytestmark = pytest.mark.slow

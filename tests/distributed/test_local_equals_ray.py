@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from system.data.episode_log import EpisodeLog
+from system.data.replay.episode_log import EpisodeLog
 from system.training.protocols import EvaluationRequest, Exploration, UpdateRequest, Weights, Workers
 from tests.support.tiny_runs import ENVIRONMENT
 from tests.support.tiny_workers import collect_rounds, local_workers, ray_workers, tiny_config

@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from system.config import RunConfig
-from system.config_io import config_from_dict, to_dict
-from system.data.replay import ReplayBuffer
+from system.config.loading import config_from_dict, to_dict
+from system.data.replay.buffer import ReplayBuffer
 from system.distributed.placement import (
     ReservedPlaces,
     gpus_per_learner,

@@ -17,7 +17,7 @@ from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
-from system.training.saved_agent import open_agent
+from system.runs.saved_agent import open_agent
 from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import write_tiny_config
 

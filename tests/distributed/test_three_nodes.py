@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from system.data.episode_log import EpisodeLog
+from system.data.replay.episode_log import EpisodeLog
 from system.distributed import storage
 from tests.support.tiny_runs import read_summary, start_o2o, wait_until, write_tiny_config
 from tests.support.tiny_workers import logged_episodes

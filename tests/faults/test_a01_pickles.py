@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from system.config import DatasetConfig
-from system.data.minari_source import load_dataset
+from system.data.sources.minari import load_dataset
 from system.envs.registry import ENVIRONMENTS
 from system.errors import CheckpointError, DataError
-from system.training.checkpoint import CheckpointContent, load_checkpoint, save_checkpoint
+from system.runs.checkpoint import CheckpointContent, load_checkpoint, save_checkpoint
 from tests.support.tiny_runs import DATASET, make_pendulum_dataset
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from system.cli.options import PRESETS
 from system.config import RunConfig
-from system.config_io import MAX_FILE_BYTES, load_config
+from system.config.loading import MAX_FILE_BYTES, load_config
 from system.errors import ConfigError
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n"

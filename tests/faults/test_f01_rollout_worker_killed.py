@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from system.config import RunConfig
-from system.data.replay import ReplayBuffer
+from system.data.replay.buffer import ReplayBuffer
 from system.distributed import rollout_group
 from system.distributed.rollout_group import RolloutGroup
 from system.errors import SystemFailure, WorkerLost

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import ray
 
-from system.data.episode_log import EpisodeLog
-from system.data.episodes import EpisodeStore
-from system.data.sampling import SampleRequest
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.sampling import SampleRequest
+from system.data.store.episodes import EpisodeStore
 from system.distributed import replay_service
 from system.distributed.replay_service import ReplayClient, ReplayService, start_replay_service
 from system.errors import SystemFailure, WorkerLost

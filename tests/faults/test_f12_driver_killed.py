@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from system.training.run_directory import SUMMARY
+from system.runs.run_directory import SUMMARY
 from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 

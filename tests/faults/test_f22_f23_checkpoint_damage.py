@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from system.errors import CheckpointError
-from system.training.checkpoint import CheckpointContent, load_checkpoint, newest_valid, save_checkpoint
-from system.training.checkpoint_files import COMPLETE
+from system.runs.checkpoint import CheckpointContent, load_checkpoint, newest_valid, save_checkpoint
+from system.sealed_folder import COMPLETE
 from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
 FLIPS, MANY_FLIPS = 20, 200

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from system.cli.main import main
-from system.data.replay import ReplayBuffer
-from system.data.sampling import SampleRequest
-from system.training.checkpoint import find_checkpoint, load_checkpoint
+from system.data.replay.buffer import ReplayBuffer
+from system.data.replay.sampling import SampleRequest
+from system.runs.checkpoint import find_checkpoint, load_checkpoint
 from system.types import SegmentBatch
 from tests.support.tiny_runs import read_summary, write_tiny_config
 

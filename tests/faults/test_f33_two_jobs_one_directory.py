@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from system.config import RunConfig
-from system.training.run_directory import RunDirectory
+from system.runs.run_directory import RunDirectory
 from tests.support.tiny_runs import run_o2o, write_tiny_config
 
 HOLDER = """
 import sys
 from pathlib import Path
 from system.config import RunConfig
-from system.training.run_directory import RunDirectory
+from system.runs.run_directory import RunDirectory
 with RunDirectory.claim(Path(sys.argv[1]), RunConfig(), restart=False):
     print("held", flush=True)
     sys.stdin.read()

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from system.data.rate_limiter import SamplesPerInsertLimiter
+from system.data.replay.rate_limiter import SamplesPerInsertLimiter
 
 RATES = st.sampled_from([0.0, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0])
 

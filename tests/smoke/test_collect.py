@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from system.cli.main import main
-from system.data.episode_journal import EpisodeJournal
+from system.data.replay.episode_journal import EpisodeJournal
 from system.distributed.behaviour import BehaviourAgent
 from tests.support.tiny_runs import read_processes, read_summary, run_o2o
 

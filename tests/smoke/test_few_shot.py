@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from system.cli.main import main
-from system.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from system.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from tests.support.tiny_games import OTHER_DATASET, OTHER_GAME, write_tiny_game_config
 from tests.support.tiny_runs import read_summary
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.cli.main import main
 from system.envs.registry import find_task
+from system.families.world_action.agent import WorldActionAgent
 from tests.support.tiny_games import GAME, OTHER_DATASET, OTHER_GAME, write_tiny_game_config
 from tests.support.tiny_runs import learner_digest, read_summary
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from system.cli.main import main
 from system.cli.report import read_exploration
-from system.evaluation import report_figures
-from system.evaluation.report_page import render_page
-from system.evaluation.report_text import Section, TextTable
+from system.documents.page import render_page
+from system.documents.text import Section, TextTable
+from system.reports import figures as report_figures
 from tests.support.summary_factory import Returns, make_record, make_summary, write_run
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from system.cli.main import main
-from system.training.run_directory import RunDirectory
+from system.runs.run_directory import RunDirectory
 from tests.support.tiny_runs import DATASET, learner_digest, read_summary, write_tiny_config
 
 SUMMARY_KEYS = {"config", "seed", "versions", "dataset", "stages", "evaluations", "comparisons", "faults"}
@@ -276,7 +276,7 @@ def test_batches_that_learners_cannot_share_are_refused(
 
 def test_a_run_directory_in_use_is_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from system.config import RunConfig
-    from system.config_io import load_config
+    from system.config.loading import load_config
 
     config = write_tiny_config(tmp_path)
     loaded = load_config(RunConfig, str(config), presets=tmp_path)

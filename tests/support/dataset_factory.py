@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from system.data.minari_writer import write_dataset
+from system.data.writer import write_dataset
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec(

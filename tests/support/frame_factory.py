@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from system.data.minari_writer import write_dataset
+from system.data.writer import write_dataset
 from system.types import Episode, TaskSpec
 
 HEIGHT, WIDTH, TOKENS = 7, 5, 4

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from system.algorithms.jowa_losses import TokenWindows
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import (
     ModelConfig,
     PretrainConfig,
@@ -15,6 +13,8 @@ from system.config import (
     WorldActionConfig,
     WorldActionTrainingConfig,
 )
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.losses import TokenWindows
 from system.types import SegmentBatch, TaskSpec
 
 PONG, BREAKOUT, PER_FRAME, LENGTH, DISCOUNT = 39, 13, 4, 4, 0.9

@@ -12,8 +12,8 @@ import torch
 
 from system.config import PlannerConfig
 from system.decisions import TokenContext
+from system.families.world_action.model import WorldActionCache, WorldActionModel
 from system.models.causal_transformer import AttentionMemory
-from system.models.world_action import WorldActionCache, WorldActionModel
 from tests.support.reference_beam_search import one
 from tests.support.token_by_token import act, extend, next_token
 

@@ -4,9 +4,16 @@ import torch
 
 from system.config import PlannerConfig
 from system.decisions import Context
-from system.models.critics import ValueNetworks
-from system.models.masked_trajectory import MaskedTrajectoryModel, Tokens
-from system.models.masks import ACTIONS, RETURNS, REWARDS, STATES, forward_dynamics, return_conditioned
+from system.families.masked_trajectory.masks import (
+    ACTIONS,
+    RETURNS,
+    REWARDS,
+    STATES,
+    forward_dynamics,
+    return_conditioned,
+)
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.values.critics import ValueNetworks
 
 
 def reference_action(

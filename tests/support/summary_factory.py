@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from system.config import RunConfig
-from system.config_io import config_from_dict, to_dict
+from system.config.loading import config_from_dict, to_dict
 
 Returns = Mapping[tuple[str, str], Mapping[int, float]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from system.data.minari_writer import write_dataset
+from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
 from system.envs.vector import EnvironmentBatch
 from system.types import Episode

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from system.data.minari_writer import write_dataset
+from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
-from system.training.checkpoint import checkpoint_names
-from system.training.checkpoint_files import COMPLETE
+from system.runs.checkpoint import checkpoint_names
+from system.sealed_folder import COMPLETE
 from tests.support.dataset_factory import make_episode
 
 ENVIRONMENT = "InvertedPendulum-v5"

@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 
 from system.config import RunConfig
-from system.config_io import load_config
-from system.data.episode_log import EpisodeLog
-from system.data.episode_record import read_records
+from system.config.loading import load_config
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.episode_record import read_records
 from system.distributed.workers import RayWorkers
 from system.training.local_workers import LocalWorkers
 from system.training.preparation import PreparedData, prepare_data, tokenize

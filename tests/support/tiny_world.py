@@ -4,7 +4,7 @@ import torch
 
 from system.config import WorldActionConfig
 from system.decisions import TokenContext
-from system.models.world_action import WorldActionModel
+from system.families.world_action.model import WorldActionModel
 from system.seeding import torch_generator
 
 VOCABULARY, TOKENS, ACTIONS, GAMES = 32, 4, 6, 3

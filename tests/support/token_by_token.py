@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from system.errors import ShapeError
+from system.families.world_action.model import WorldActionCache, WorldActionModel
 from system.models.causal_transformer import AttentionMemory, CausalTransformer
-from system.models.world_action import WorldActionCache, WorldActionModel
 
 
 @torch.no_grad()

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
-from system.algorithms.iql import IQL, actor_loss, expectile_loss
-from system.algorithms.m3pc import M3PCLearner, learning_rate_at
-from system.algorithms.optimizer_state import keep_gradients
 from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
-from system.data.episodes import EpisodeStore, gather_segments, gather_transitions
-from system.data.statistics import compute_statistics
+from system.data.store.episodes import EpisodeStore, gather_segments, gather_transitions
+from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
-from system.models.critics import ValueNetworks
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.learner import M3PCLearner, learning_rate_at
 from system.models.distributions import SquashedNormal
+from system.models.optimizer_state import keep_gradients
 from system.types import TaskSpec, TransitionBatch
+from system.values.critics import ValueNetworks
+from system.values.iql import IQL, actor_loss, expectile_loss
 from tests.support.dataset_factory import make_episode
 
 TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=12)
@@ -154,7 +154,7 @@ def test_alpha_rises_while_the_entropy_is_under_its_bound(store: EpisodeStore) -
 
 
 def test_learning_that_diverges_is_named_and_ended(store: EpisodeStore) -> None:
-    from system.data.replay import ReplayBuffer
+    from system.data.replay.buffer import ReplayBuffer
     from system.training.learner_worker import LearnerWorker
     from system.training.protocols import UpdateRequest
 

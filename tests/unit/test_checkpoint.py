@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from system.errors import CheckpointError
-from system.training.checkpoint import (
+from system.runs.checkpoint import (
     LATEST,
     CheckpointContent,
     checkpoint_names,
@@ -21,8 +21,8 @@ from system.training.checkpoint import (
     prune,
     save_checkpoint,
 )
-from system.training.checkpoint_files import COMPLETE, MANIFEST
-from system.training.checkpoint_writer import CheckpointWriter
+from system.runs.checkpoint_writer import CheckpointWriter
+from system.sealed_folder import COMPLETE, MANIFEST
 
 
 def content(value: float = 1.0) -> CheckpointContent:

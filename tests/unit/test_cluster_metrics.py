@@ -6,7 +6,7 @@ import pytest
 
 from system.distributed import metrics
 from system.distributed.metrics import DecisionLatency, RayMetrics
-from system.training.progress import Faults
+from system.runs.progress import Faults
 
 
 class FakeMetric:

@@ -19,7 +19,7 @@ from system.config import (
     RunConfig,
     TrackingConfig,
 )
-from system.config_io import (
+from system.config.loading import (
     digest,
     dump_yaml,
     first_difference,
@@ -28,7 +28,7 @@ from system.config_io import (
     preset_names,
     to_dict,
 )
-from system.config_rules import POLICIES, validate
+from system.config.rules import POLICIES, validate
 from system.errors import ConfigError
 
 KINDS = ("medium", "medium-replay")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from system.models.critics import EnsembleLinear, ValueNetworks
+from system.values.critics import EnsembleLinear, ValueNetworks
 
 
 def make_networks(num_critics: int = 3, layer_norm: bool = True) -> ValueNetworks:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from dataset_factory import make_episode, make_episodes
 
-from system.data.episodes import COLUMNS, EpisodeStore, gather_segments, gather_transitions
-from system.data.returns import returns_to_go
+from system.data.store.episodes import COLUMNS, EpisodeStore, gather_segments, gather_transitions
+from system.data.store.returns import returns_to_go
 from system.errors import DataError
 
 

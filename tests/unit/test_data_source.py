@@ -18,9 +18,10 @@ from dataset_factory import (
 )
 
 from system.config import DatasetConfig
-from system.data import minari_hub, minari_layout, minari_source
-from system.data.episodes import COLUMNS
-from system.data.minari_source import LoadedDataset, load_dataset
+from system.data.sources import minari as minari_source
+from system.data.sources import minari_hub, minari_layout
+from system.data.sources.minari import LoadedDataset, load_dataset
+from system.data.store.episodes import COLUMNS
 from system.errors import DataError
 
 

@@ -8,9 +8,9 @@ from dataset_factory import make_episode, make_episodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from system.data.episodes import EpisodeStore
-from system.data.split import split_episodes
-from system.data.statistics import compute_statistics
+from system.data.store.episodes import EpisodeStore
+from system.data.store.split import split_episodes
+from system.data.store.statistics import compute_statistics
 from system.errors import DataError
 
 

@@ -10,9 +10,9 @@ import pytest
 from dataset_factory import SPECIFICATION, TASK, make_dataset, make_episode, make_episodes
 
 from system.config import DatasetConfig
-from system.data import minari_writer
-from system.data.minari_source import load_dataset
-from system.data.minari_writer import write_dataset
+from system.data import writer as minari_writer
+from system.data.sources.minari import load_dataset
+from system.data.writer import write_dataset
 from system.envs.registry import ENVIRONMENTS
 from system.errors import DataError
 

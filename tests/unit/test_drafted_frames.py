@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from system.models.drafted_frames import ImaginedStep, imagine_step
-from system.models.world_action import WorldActionCache, WorldActionModel, left_aligned
+from system.families.world_action.drafted_frames import ImaginedStep, imagine_step
+from system.families.world_action.model import WorldActionCache, WorldActionModel, left_aligned
 from tests.support.tiny_world import TOKENS, VOCABULARY, make_token_context, make_world
 from tests.support.token_by_token import act, extend, next_token
 

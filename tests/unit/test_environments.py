@@ -11,10 +11,10 @@ import torch
 from system.envs.registry import ENVIRONMENTS, find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError, SystemFailure
-from system.evaluation.acting import Decision
-from system.evaluation.history import History
 from system.evaluation.rollouts import play_episodes
-from system.evaluation.trajectory_policies import RandomPolicy
+from system.families.masked_trajectory.policies import RandomPolicy
+from system.planning.acting import Decision
+from system.planning.history import History
 
 NAME = "InvertedPendulum-v5"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system.data.episode_journal import EpisodeJournal
+from system.data.replay.episode_journal import EpisodeJournal
 from tests.support.dataset_factory import make_episode
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from system.data.episode_log import EpisodeLog
-from system.data.episode_record import encode_episode, read_records
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.episode_record import encode_episode, read_records
 from system.errors import SystemFailure
 from system.types import Episode, EpisodeKey
 from tests.support.dataset_factory import make_episode

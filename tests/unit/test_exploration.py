@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from system.decisions import Plan
-from system.evaluation.acting import Decision
-from system.evaluation.history import History
+from system.planning.acting import Decision
+from system.planning.history import History
 from system.planning.utility import choose_action
 from system.training.exploration import MixedExploration
 

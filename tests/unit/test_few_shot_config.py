@@ -7,10 +7,10 @@ import pytest
 
 from system.cli.options import PRESETS
 from system.config import RunConfig
-from system.config_io import load_config, to_dict
+from system.config.loading import load_config, to_dict
 from system.errors import CheckpointError, ConfigError
-from system.training.checkpoint import CheckpointContent
-from system.training.saved_agent import check_same_model
+from system.runs.checkpoint import CheckpointContent
+from system.runs.saved_agent import check_same_model
 from tests.support.jowa_windows import CONFIG
 
 FEW_SHOT = "few-shot"

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from system.algorithms import jowa
-from system.algorithms.jowa import WorldActionLearner
-from system.algorithms.jowa_losses import (
+from system.families.world_action import learner as jowa
+from system.families.world_action.learner import WorldActionLearner
+from system.families.world_action.losses import (
     ImaginedEnds,
     TokenWindows,
     backups,

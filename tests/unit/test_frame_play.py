@@ -11,9 +11,9 @@ import torch
 from system.decisions import Plan
 from system.envs.vector import EnvironmentBatch
 from system.evaluation import rollouts
-from system.evaluation.acting import Decision
-from system.evaluation.history import History
 from system.evaluation.rollouts import play_episodes
+from system.planning.acting import Decision
+from system.planning.history import History
 from system.types import Episode
 
 PONG = "ALE/Pong-v5"

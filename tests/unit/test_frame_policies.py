@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import (
     EvaluationConfig,
     PlannerConfig,
@@ -17,10 +16,11 @@ from system.config import (
 )
 from system.errors import ConfigError
 from system.evaluation import measurement
-from system.evaluation.frame_policies import FRAME_POLICIES, WithRandomActions
-from system.evaluation.history import History
-from system.models.world_action_imagination import WorldActionImagination
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.imagination import WorldActionImagination
+from system.families.world_action.policies import FRAME_POLICIES, WithRandomActions
 from system.planning.beam_search import beam_search
+from system.planning.history import History
 from system.seeding import torch_generator
 from system.types import TaskSpec
 

@@ -9,14 +9,13 @@ import pytest
 from dataset_factory import make_episodes
 from frame_factory import BREAKOUT, PONG, TOKENS, frame_episode, token_episode
 
-from system.data import episode_record
-from system.data.episode_journal import EpisodeJournal
-from system.data.episode_log import EpisodeLog
-from system.data.episode_record import encode_episode, read_records
-from system.data.episodes import EpisodeStore, concatenate
-from system.data.replay import ReplayBuffer
-from system.data.sampling import SampleRequest
-from system.data.step_draws import BalancedSteps, draw_uniform
+from system.data.replay.buffer import ReplayBuffer, episode_record
+from system.data.replay.episode_journal import EpisodeJournal
+from system.data.replay.episode_log import EpisodeLog
+from system.data.replay.episode_record import encode_episode, read_records
+from system.data.replay.sampling import SampleRequest
+from system.data.replay.step_draws import BalancedSteps, draw_uniform
+from system.data.store.episodes import EpisodeStore, concatenate
 from system.errors import DataError
 from system.types import Episode, EpisodeKey, TaskSpec
 

@@ -8,12 +8,12 @@ import pytest
 from dataset_factory import make_episodes
 from frame_factory import BREAKOUT, PONG, TOKENS, frame_episode, frame_episodes, token_episode
 
-from system.data.column_files import ColumnWriter
-from system.data.episodes import COLUMNS, EpisodeStore, concatenate, gather_segments
-from system.data.growing_store import GrowingStore
-from system.data.row_view import RowView
-from system.data.split import split_by_game, split_episodes
-from system.data.statistics import compute_statistics, target_return_table
+from system.data.replay.growing_store import GrowingStore
+from system.data.store.column_files import ColumnWriter
+from system.data.store.episodes import COLUMNS, EpisodeStore, concatenate, gather_segments
+from system.data.store.row_view import RowView
+from system.data.store.split import split_by_game, split_episodes
+from system.data.store.statistics import compute_statistics, target_return_table
 from system.errors import DataError
 
 DISCOUNT = 0.9

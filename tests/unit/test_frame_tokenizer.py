@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.frame_tokenizer_training import (
+from system.config import TokenizerConfig
+from system.data.store.episodes import EpisodeStore
+from system.errors import ConfigError
+from system.families.world_action.frame_tokenizer import CHUNK_PATCHES, FrameTokenizer
+from system.families.world_action.tokenizer_quality import tokenizer_quality
+from system.families.world_action.tokenizer_training import (
     DECAY,
     choose_patches,
     draw_patches,
@@ -18,11 +23,6 @@ from system.algorithms.frame_tokenizer_training import (
     train_tokenizer,
     update_codes,
 )
-from system.config import TokenizerConfig
-from system.data.episodes import EpisodeStore
-from system.errors import ConfigError
-from system.evaluation.tokenizer_quality import tokenizer_quality
-from system.models.frame_tokenizer import CHUNK_PATCHES, FrameTokenizer
 from system.types import Episode
 
 SIDE = 12

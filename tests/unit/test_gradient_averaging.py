@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from system.config import RunConfig
-from system.data.replay import ReplayBuffer
+from system.data.replay.buffer import ReplayBuffer
 from system.distributed.learner_group import average_over_group
 from system.distributed.placement import gpus_per_learner
 from system.errors import WorkerLost

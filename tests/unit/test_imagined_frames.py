@@ -9,18 +9,18 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from system.algorithms.world_action_agent import WorldActionAgent
-from system.data.episodes import EpisodeStore
+from system.data.store.episodes import EpisodeStore
 from system.decisions import TokenContext
-from system.evaluation import imagined_frames
-from system.evaluation.animation import (
+from system.documents.animation import (
     CAPTION_PIXELS,
     FRAME_MILLISECONDS,
     GAP_PIXELS,
     MAX_BYTES,
     write_side_by_side,
 )
-from system.evaluation.imagined_frames import (
+from system.families.world_action import imagined_frames
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.imagined_frames import (
     ImaginedClip,
     animate_imagined_clip,
     draw_imagined_frames,

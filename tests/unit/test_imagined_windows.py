@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from system.algorithms.imagined_windows import rows_to_imagine, with_imagined_ends
-from system.algorithms.jowa_losses import ImaginedEnds, TokenWindows, backups
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import PlannerConfig
 from system.decisions import TokenContext
-from system.models.world_action_imagination import WorldActionImagination
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.imagination import WorldActionImagination
+from system.families.world_action.imagined_windows import rows_to_imagine, with_imagined_ends
+from system.families.world_action.losses import ImaginedEnds, TokenWindows, backups
 from system.planning.beam_search import beam_search
 from tests.support.jowa_windows import BREAKOUT, CONFIG, DISCOUNT, PER_FRAME, PONG, make_agent
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from system.algorithms import jowa_losses
-from system.algorithms.jowa import WorldActionLearner, learning_rate_at
-from system.algorithms.world_action_agent import WorldActionAgent
 from system.config import (
     PretrainConfig,
     WorldActionTrainingConfig,
 )
 from system.envs.atari_games import GAMES
 from system.errors import ConfigError
-from system.models.categorical_value import project_distribution
+from system.families.world_action import losses as jowa_losses
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.categorical_value import project_distribution
+from system.families.world_action.learner import WorldActionLearner, learning_rate_at
 from system.types import SegmentBatch, TaskSpec
 from tests.support.jowa_windows import (
     BREAKOUT,

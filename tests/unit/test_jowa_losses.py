@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.jowa_losses import TokenWindows, backups, clone_loss, value_losses, world_losses
 from system.envs.atari_games import GAMES
+from system.families.world_action.losses import TokenWindows, backups, clone_loss, value_losses, world_losses
 from tests.support.jowa_windows import (
     DISCOUNT,
     LENGTH,

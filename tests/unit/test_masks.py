@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from system.models.masks import (
+from system.families.masked_trajectory.masks import (
     ACTIONS,
     ANCHOR_ORDER,
     ANCHOR_PROBABILITIES,

@@ -7,9 +7,7 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from system.config import ModelConfig
-from system.models.distributions import SquashedNormal
-from system.models.masked_trajectory import MaskedTrajectoryModel, Tokens
-from system.models.masks import (
+from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,
     REWARDS,
@@ -20,6 +18,8 @@ from system.models.masks import (
     return_conditioned,
     sample_training_mask,
 )
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.models.distributions import SquashedNormal
 
 LENGTH = 6
 

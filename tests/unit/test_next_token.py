@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from system.models.next_token import NextTokenHead
+from system.families.world_action.next_token import NextTokenHead
 
 WIDTH, VOCABULARY = 8, 5
 PREVIOUS = torch.tensor([[0, 3, -1], [4, -1, 3]])

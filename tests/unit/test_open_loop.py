@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from system.algorithms.agent import TrajectoryAgent
 from system.config import ModelConfig, RunConfig
-from system.data.episodes import EpisodeStore
-from system.evaluation.open_loop import OpenLoopError, open_loop_error
+from system.data.store.episodes import EpisodeStore
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.model import Reconstruction, Tokens
+from system.families.masked_trajectory.open_loop import OpenLoopError, open_loop_error
 from system.models.distributions import SquashedNormal
-from system.models.masked_trajectory import Reconstruction, Tokens
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec("Toy-v0", observation_dim=2, action_dim=1, max_episode_steps=12)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from system.evaluation.history import History
 from system.evaluation.pong_tracker import (
     COURT,
     DOWN,
@@ -17,6 +16,7 @@ from system.evaluation.pong_tracker import (
     find_paddle,
     track,
 )
+from system.planning.history import History
 
 GROUND, SHAPE = 87, 236
 

@@ -6,8 +6,8 @@ import pytest
 
 from system.config import SweepConfig
 from system.errors import ConfigError
-from system.training.proposers import OptunaProposer, Proposer, make_proposer
-from system.training.search_space import parse_space
+from system.sweeps.proposers import OptunaProposer, Proposer, make_proposer
+from system.sweeps.search_space import parse_space
 
 SPACE = parse_space(
     {

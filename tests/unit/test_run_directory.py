@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from system.config import RunConfig, SweepConfig
-from system.config_io import dump_yaml
+from system.config.loading import dump_yaml
 from system.errors import ConfigError, RunDirectoryInUse
-from system.training.checkpoint import CheckpointContent, save_checkpoint
-from system.training.run_directory import CONFIG, LOCK, SUMMARY, RunDirectory
+from system.runs.checkpoint import CheckpointContent, save_checkpoint
+from system.runs.run_directory import CONFIG, LOCK, SUMMARY, RunDirectory
 
 CONFIGURATION = RunConfig()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from system.evaluation.finished_runs import group_runs, load_runs
+from system.reports.finished_runs import group_runs, load_runs
 from tests.support.summary_factory import make_record, make_summary, write_run
 
 

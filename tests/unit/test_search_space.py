@@ -5,7 +5,7 @@ import pytest
 
 from system.config import PlannerConfig, RunConfig
 from system.errors import ConfigError
-from system.training.search_space import apply_point, check_fit, parse_space
+from system.sweeps.search_space import apply_point, check_fit, parse_space
 
 EVERY_KIND = {
     "planner.td_lambda": {"uniform": [0, 1], "when": {"planner.guidance": "critic"}},

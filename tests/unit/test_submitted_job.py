@@ -7,7 +7,7 @@ import pytest
 
 from system.cli.main import main
 from system.cli.options import resolve_tracking_uri
-from system.training.run_directory import SUBMITTED
+from system.runs.run_directory import SUBMITTED
 
 
 @pytest.fixture

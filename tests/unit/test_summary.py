@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from system.errors import SystemFailure
-from system.evaluation.comparison import pair_planners
+from system.evaluation.compared_policies import pair_planners
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.types import Measurement, TaskSpec
 

@@ -7,11 +7,11 @@ import pytest
 
 from system.config import SweepConfig
 from system.errors import DataError
-from system.evaluation.sweep_ranking import Outcome
-from system.training.proposers import make_proposer
-from system.training.search_space import parse_space
-from system.training.sweep_agenda import Agenda
-from system.training.trial_ledger import Job, TrialLedger
+from system.sweeps.agenda import Agenda
+from system.sweeps.ledger import Job, TrialLedger
+from system.sweeps.proposers import make_proposer
+from system.sweeps.ranking import Outcome
+from system.sweeps.search_space import parse_space
 
 SPACE = parse_space({"planner.horizon": {"randint": [1, 64]}})
 

@@ -7,9 +7,9 @@ import yaml
 
 from system.cli.options import PRESETS
 from system.config import RunConfig, SweepConfig
-from system.config_io import dump_yaml, load_config
+from system.config.loading import dump_yaml, load_config
 from system.errors import ConfigError
-from system.training.sweep_plan import load_sweep, plan_sweep, preset_text
+from system.sweeps.plan import load_sweep, plan_sweep, preset_text
 
 SHIPPED = Path(__file__).parents[2] / "tune_configs"
 TRAINING = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from system.evaluation.sweep_ranking import Outcome, Ranked, differences_to_best, pareto_front, rank
+from system.sweeps.ranking import Outcome, Ranked, differences_to_best, pareto_front, rank
 
 GENERATOR = np.random.default_rng(0)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from system.evaluation.sweep_ranking import Outcome, rank
-from system.evaluation.sweep_report import (
+from system.sweeps.ranking import Outcome, rank
+from system.sweeps.report import (
     SweepResults,
     describe_sweep,
     format_terminal,

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from system.config import RunConfig, TokenizerConfig
-from system.data.episodes import EpisodeStore
+from system.data.store.episodes import EpisodeStore
 from system.errors import CheckpointError
-from system.models.frame_tokenizer import FrameTokenizer
-from system.training.tokens import encode_store, prepare_tokenizer
+from system.families.world_action.frame_tokenizer import FrameTokenizer
+from system.families.world_action.tokens import encode_store, prepare_tokenizer
 from system.types import Episode
 
 TOKENIZER = TokenizerConfig(vocabulary=16, tokens_per_side=2, update_steps=4, batch_size=4)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from frame_factory import BREAKOUT, PONG, frame_episode
 
-from system.data.episodes import EpisodeStore, gather_segments
-from system.data.row_view import RowView
-from system.data.split import limit_transitions, repeated_episodes
+from system.data.store.episodes import EpisodeStore, gather_segments
+from system.data.store.row_view import RowView
+from system.data.store.split import limit_transitions, repeated_episodes
 from system.types import TaskSpec
 
 LENGTHS = (4, 6, 3, 5, 2)

@@ -7,7 +7,7 @@ import torch
 
 from system.config import WorldActionConfig
 from system.errors import ShapeError
-from system.models.world_action import WorldActionCache, WorldActionModel, left_aligned
+from system.families.world_action.model import WorldActionCache, WorldActionModel, left_aligned
 from tests.support.token_by_token import act, extend
 
 VOCABULARY, PER_FRAME, ACTIONS, GAMES = 11, 4, 3, 5

@@ -5,9 +5,10 @@ import torch
 
 from system.decisions import TokenContext
 from system.errors import ShapeError
-from system.models import drafted_frames, world_action_imagination
-from system.models.world_action import WorldActionModel
-from system.models.world_action_imagination import WorldActionImagination
+from system.families.world_action import drafted_frames
+from system.families.world_action import imagination as world_action_imagination
+from system.families.world_action.imagination import WorldActionImagination
+from system.families.world_action.model import WorldActionModel
 from tests.support.tiny_world import CONFIG, TOKENS, VALID_ACTIONS, make_token_context, make_world
 
 

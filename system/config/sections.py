@@ -1,0 +1,360 @@
+"""The run configuration: frozen dataclasses, one per concern.
+
+Every key has a type, a default and, through `setting`, a range; `system.config.loading` builds a `RunConfig`
+from YAML and `--set` overrides and refuses what does not fit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+Value = TypeVar("Value")
+
+
+def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
+    """A dataclass field with an inclusive range and a one-line explanation.
+
+    Args:
+        default: value when the key is not given.
+        low, high: inclusive bounds of a number, or of every number of a tuple; None is unbounded.
+        doc: meaning and unit.
+    """
+    metadata: dict[str, Any] = {"low": low, "high": high, "doc": doc}
+    return cast(Value, field(default=default, metadata=metadata))
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    id: str = setting("o2o/hopper/medium-replay-v0", doc="Minari id; `o2o/…` ids are shipped with the package")
+    also: tuple[str, ...] = setting((), doc="further datasets trained on together, in equal shares (Atari)")
+    path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
+    download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
+    on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
+    max_transitions: int | None = setting(
+        None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
+    width: int = setting(64, low=8, high=4096, doc="embedding width D")
+    encoder_layers: int = setting(2, low=1, high=48)
+    decoder_layers: int = setting(1, low=1, high=48)
+    num_heads: int = setting(4, low=1, high=64)
+    dropout: float = setting(0.0, low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class TrajectoryTrainingConfig:
+    batch_size: int = setting(64, low=1, doc="segments a step, over all learners")
+    learning_rate: float = setting(1e-3, low=0.0, high=1.0)
+    final_learning_rate_fraction: float = setting(0.05, low=0.0, high=1.0, doc="end of the cosine")
+    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
+    weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
+    beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
+    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
+    target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
+    entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
+    online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    weight_average: float = setting(
+        0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
+    )
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    hidden_width: int = setting(256, low=8, high=8192)
+    num_critics: int = setting(2, low=1, high=32, doc="ensemble members E; the minimum is used")
+    layer_norm: bool = setting(True)
+    batch_size: int = setting(256, low=1, doc="transitions a step, over all learners")
+    learning_rate: float = setting(3e-4, low=0.0, high=1.0)
+    expectile: float = setting(0.7, low=0.5, high=0.999, doc="τ of the value loss")
+    target_update_rate: float = setting(5e-3, low=0.0, high=1.0, doc="Polyak step of the target critics")
+    advantage_temperature: float = setting(20.0, low=0.0, doc="β of the reference actor's weights")
+    updates_per_step: int = setting(5, low=0, doc="critic updates per update step of the trajectory model")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    vocabulary: int = setting(2048, low=2, high=32768, doc="number of different tokens")
+    tokens_per_side: int = setting(6, low=1, high=84, doc="K is its square; divides the frame's sides")
+    update_steps: int = setting(400, low=1)
+    batch_size: int = setting(128, low=1, doc="frames a step, over all games")
+    moving_share: float = setting(0.75, low=0.0, high=1.0, doc="of the patches learnt from, those that changed")
+
+
+@dataclass(frozen=True)
+class WorldActionConfig:
+    context_length: int = setting(8, low=2, high=256, doc="frames T seen by the transformer")
+    width: int = setting(128, low=8, high=4096, doc="embedding width D")
+    num_layers: int = setting(3, low=1, high=48)
+    num_heads: int = setting(4, low=1, high=64)
+    dropout: float = setting(0.0, low=0.0, high=0.9)
+    q_width: int = setting(256, low=8, high=8192, doc="hidden width of the Q head")
+    q_dropout: float = setting(0.0, low=0.0, high=0.9, doc="of the Q head's first layer")
+    num_q_heads: int = setting(1, low=1, high=16, doc="members E of the Q ensemble")
+    num_atoms: int = setting(51, low=2, high=1001, doc="Z, of the return distribution")
+    value_low: float = setting(-10.0, doc="smallest return on the support")
+    value_high: float = setting(30.0, doc="largest return on the support")
+
+    @property
+    def drops_out(self) -> bool:
+        """Whether two passes of training differ."""
+        return self.dropout > 0.0 or self.q_dropout > 0.0
+
+
+@dataclass(frozen=True)
+class WorldActionTrainingConfig:
+    objective: Literal["jowa", "clone", "conservative_q"] = setting(
+        "jowa", doc="joint; behaviour cloning alone; TD and CQL without the world losses (the baselines)"
+    )
+    batch_size: int = setting(16, low=1, doc="segments a step, over all learners")
+    optimizer: Literal["adamw", "muon"] = setting("adamw", doc="muon: of the backbone's matrices alone")
+    muon_rate_factor: float = setting(1.0, low=0.0, doc="Muon's learning rate over AdamW's")
+    learning_rate: float = setting(3e-4, low=0.0, high=1.0)
+    final_learning_rate_fraction: float = setting(
+        1.0, low=0.0, high=1.0, doc="end of the cosine, of the peak; 1: constant after the warm-up"
+    )
+    online_learning_rate: float = setting(1e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, doc="on weight matrices only")
+    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    world_share: float = setting(0.5, low=0.0, high=1.0, doc="first part of pretraining, without TD and CQL")
+    world_weight: float = setting(1.0, low=0.0, doc="β of the world losses beside TD and CQL")
+    conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL, and of COMBO for each planned step")
+    target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
+    bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
+    return_share: float = setting(
+        0.0, low=0.0, high=1.0, doc="of a value's target, what its episode really received; 0: bootstrapped alone"
+    )
+    imagined_share: float = setting(
+        0.0, low=0.0, high=0.9, doc="of pretraining's windows, those that end in planned, imagined steps; 0: none"
+    )
+    imagined_start: float = setting(0.3, low=0.0, high=1.0, doc="first part of pretraining, on data alone")
+    imagined_steps: int = setting(2, low=1, high=64, doc="planned by beam search at the end of such a window")
+    clone_weight: float = setting(
+        0.0, low=0.0, high=1e3, doc="of imitating the data's actions beside the joint losses; 0: nothing imitates"
+    )
+
+    @property
+    def imitates(self) -> bool:
+        """Whether there is an output that learns the data's actions."""
+        return self.objective == "clone" or (self.objective == "jowa" and self.clone_weight > 0.0)
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    name: Literal["forward_mpc", "beam_search"] = setting("forward_mpc")
+    guidance: Literal["critic", "return", "none"] = setting(
+        "critic", doc="where values come from; none draws without guidance"
+    )
+    horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 is q_only, 0 no planning")
+    td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3 and of beam search")
+    temperature: float = setting(0.5, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
+    utility_scale: Literal["raw", "standardized"] = setting(
+        "standardized", doc="divide utilities by their standard deviation over the candidates first"
+    )
+    num_candidates: int = setting(32, low=1, high=100_000, doc="N")
+    beam_width: int = setting(4, low=1, high=100_000, doc="W, for beam search")
+    support_threshold: float = setting(
+        0.0, low=0.0, high=1.0, doc="an action's least likelihood in the data, as a share of the largest (Atari)"
+    )
+    imagine_without_choice: bool = setting(
+        False, doc="beam search looks ahead also where only one action can be taken"
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", doc="of beam search; bfloat16: large models plan 1.5 to 1.8 times as fast, nearly the same"
+    )
+    target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
+    select: Literal["sample", "expectation", "argmax"] = setting(
+        "expectation", doc="how evaluation picks; exploration always samples"
+    )
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    update_steps: int = setting(2000, low=0, doc="joint updates of trajectory model and critics")
+    from_checkpoint: str | None = setting(
+        None, doc="a checkpoint, or a run directory: its newest one, whose weights are begun with (Atari)"
+    )
+    tokenizer: Literal["tuned", "kept", "new"] = setting(
+        "tuned", doc="that checkpoint's frame tokenizer: trained further on the dataset, as it is, or a new one"
+    )
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    env_steps: int = setting(5000, low=0, doc="budget of the online stage; 0 leaves it out")
+    episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
+    explore_with: Literal["best", "configured"] = setting(
+        "best", doc="the planner that did best on the selection episodes (not of Atari), or the configured one"
+    )
+    drawn_share: float = setting(
+        0.5, low=0.0, high=1.0, doc="of a worker's environments draw by utility; the others act as in evaluation"
+    )
+    environments_per_worker: int = setting(8, low=1, high=4096)
+    episodes_per_round: int = setting(8, low=1, doc="episodes between weight updates of a lock-step round")
+    max_episode_steps: int | None = setting(None, low=1, doc="cut online episodes (counted as truncated)")
+    updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")
+    limiter_tolerance_steps: int = setting(2000, low=1, doc="how far inserts and updates may drift, in env steps")
+    warmup_env_steps: int = setting(0, low=0, doc="collected before the first online update")
+    offline_fraction_start: float = setting(0.75, low=0.0, high=1.0, doc="share of offline data in a batch")
+    offline_fraction_end: float = setting(0.25, low=0.0, high=1.0)
+    offline_fraction_anneal_env_steps: int = setting(25_000, low=1)
+    segment_weighting: Literal["uniform", "return"] = setting("uniform", doc="how online segments are chosen")
+    evaluate_every_env_steps: int = setting(5000, low=1)
+    collapse_guard: bool = setting(True, doc="roll back when the online return falls under the offline interval")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    policies: tuple[str, ...] = setting(
+        ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql")
+    )
+    episodes: int = setting(20, low=1, doc="episodes of each policy in a reported figure")
+    schedule_episodes: int = setting(5, low=1, doc="episodes of the planner at each scheduled evaluation")
+    selection_episodes: int = setting(4, low=1, doc="episodes, of other seeds, on which the ratio is chosen")
+    target_return_ratios: tuple[float, ...] = setting((0.6, 0.8, 1.0), low=0.0, high=10.0)
+    num_environments: int = setting(20, low=1, high=4096, doc="environments stepped together")
+    max_episode_steps: int | None = setting(None, low=1, doc="cut evaluation episodes (counted as truncated)")
+    noop_max: int = setting(30, low=0, high=1000, doc="Atari: most idle frames before an episode, from its seed")
+    random_action_share: float = setting(
+        0.0, low=0.0, high=1.0, doc="Atari: of a policy's decisions, those replaced by any valid action"
+    )
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_seconds: float = setting(120.0, low=0.0, doc="at least this long between saves (0: at every chance)")
+    every_update_steps: int = setting(500, low=1, doc="pretraining: a chance to save (deterministic: it does)")
+    keep: int = setting(3, low=1, doc="newest checkpoints kept, besides the best")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    experiment: str = setting("offline-to-online")
+    mlflow: bool = setting(True)
+    every_update_steps: int = setting(50, low=1, doc="metrics of updates are averaged over this many")
+
+
+@dataclass(frozen=True)
+class LearnerPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each learner actor")
+    gpus: float | None = setting(
+        None, low=0.0, high=64.0, doc="of each; None: one where there are as many, else an equal part of them"
+    )
+    strategy: Literal["pack", "spread", "strict_pack", "strict_spread"] = setting(
+        "pack", doc="pack: on few nodes, for they exchange gradients"
+    )
+
+
+@dataclass(frozen=True)
+class RolloutPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each rollout actor")
+    gpus: float = setting(0.0, low=0.0, high=64.0)
+    at_least: int | None = setting(
+        None, low=1, doc="a run begins with so many, and others join when there is room; None: all of them"
+    )
+
+
+@dataclass(frozen=True)
+class EvaluatorPlacementConfig:
+    cpus: float = setting(1.0, low=0.0, high=1024.0, doc="of each evaluation actor")
+    gpus: float = setting(0.0, low=0.0, high=64.0)
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """What actors take; `learners: {num: 2, gpus: 1}` is short for both keys, and so with the others."""
+
+    learners: LearnerPlacementConfig = field(default_factory=LearnerPlacementConfig)
+    rollout_workers: RolloutPlacementConfig = field(default_factory=RolloutPlacementConfig)
+    evaluators: EvaluatorPlacementConfig = field(default_factory=EvaluatorPlacementConfig)
+    wait_seconds: float = setting(300.0, low=0.0, doc="for room, before the run gives up, resumable")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seed: int = setting(0, low=0)
+    algorithm: Literal["m3pc", "jowa"] = setting("m3pc", doc="masked trajectory model, or world-action model")
+    discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
+    learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
+    rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
+    evaluators: int = setting(0, low=0, doc="evaluation actors; 0 evaluates in the calling process")
+    deterministic: bool = setting(False, doc="lock-step rounds: exact resume, local equals Ray")
+    num_threads: int = setting(1, low=1, doc="torch threads of each process")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto")
+    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
+    compile: bool = setting(False, doc="torch.compile the model")
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trajectory: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    world: WorldActionConfig = field(default_factory=WorldActionConfig)
+    jowa: WorldActionTrainingConfig = field(default_factory=WorldActionTrainingConfig)
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+
+    @property
+    def context_length(self) -> int:
+        """T, time steps that the configured algorithm's model sees."""
+        return self.world.context_length if self.algorithm == "jowa" else self.model.context_length
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Configuration of `o2o collect`."""
+
+    seed: int = setting(0, low=0)
+    environment: str = setting("Hopper-v5")
+    dataset_id: str = setting("o2o/hopper/medium-replay-v0")
+    output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
+    kind: Literal["medium-replay", "medium", "expert", "random", "mixed"] = setting("medium-replay")
+    policy: Literal["ppo", "random", "checkpoint", "tracker"] = setting(
+        "ppo", doc="tracker: a player of Pong that follows the ball"
+    )
+    checkpoint: str | None = setting(None, doc="a project checkpoint, for policy: checkpoint")
+    action_noise: float = setting(0.0, low=0.0, high=2.0, doc="standard deviation, added to a saved policy")
+    noise_levels: tuple[float, ...] = setting(
+        (), low=0.0, high=1.0, doc="policy tracker: share of random actions, by environment"
+    )
+    env_steps: int = setting(100_000, low=1, doc="transitions written, to the end of the last episode")
+    target_return: float | None = setting(None, doc="training stops once 20 episodes reach it on average")
+    max_training_env_steps: int = setting(1_000_000, low=1, doc="training stops there in any case")
+    environments: int = setting(4, low=1, high=256)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Configuration of `o2o sweep`."""
+
+    kind: Literal["planner", "run", "online"] = setting(
+        "planner", doc="planner settings of a checkpoint; whole runs; online stages from a checkpoint"
+    )
+    checkpoint: str | None = setting(None, doc="kinds planner and online: a checkpoint or a run directory")
+    config: str | None = setting(None, doc="kinds run and online: preset or file that the trials build on")
+    seed: int = setting(0, low=0, doc="of the first seed, and of random searches")
+    seeds: int = setting(1, low=1, high=1000, doc="trials of each configuration, with consecutive seeds")
+    searcher: Literal["grid", "random", "optuna"] = setting("random")
+    trials: int | None = setting(None, low=1, high=100_000, doc="configurations; a grid has as many as it has")
+    objective: Literal["return_mean", "return_iqm"] = setting("return_mean", doc="of a configuration's episodes")
+    episodes: int = setting(2, low=1, doc="kind planner: episodes of each seed")
+    finalists: int = setting(4, low=0, doc="kind planner: best configurations that are measured again; 0: none")
+    finalist_episodes: int = setting(10, low=1, doc="kind planner: other episodes of each seed, for finalists")
+    scheduler: Literal["none", "asha"] = setting("none", doc="asha stops bad trials at a scheduled evaluation")
+    grace_env_steps: int = setting(1000, low=1, doc="asha: none is stopped earlier")
+    reduction_factor: int = setting(3, low=2, high=100, doc="asha: one in so many goes on")
+    concurrent: int | None = setting(None, low=1, doc="trials at a time; None: as many as there is room for")
+    gpus_per_trial: float = setting(0.0, low=0.0, high=64.0, doc="of a trial without learner actors")
+    retries: int = setting(2, low=0, high=100, doc="how often a trial that crashed is taken up again")
+    set: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "key.path: value, in all trials"})
+    space: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "key.path: what it is drawn from"})

@@ -1,0 +1,121 @@
+"""What normalisation, the target-return table and the summary need to know of the training episodes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from system.data.store.episodes import EpisodeStore
+from system.errors import DataError
+
+SMALLEST_STD = 1e-6
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """Moments over the steps that a model sees, and a summary by episode.
+
+    Attributes:
+        observation_mean, observation_std: of o_0 … o_{L−1}, by dimension; a constant dimension has std 1.
+            Frames and tokens are not normalised: 0 and 1.
+        reward_mean, reward_std: of r_t.
+        return_mean, return_std: of the returns-to-go of complete episodes; 0 and 1 where there is none.
+        target_returns: for each step the largest return-to-go that a complete episode had there; beyond the
+            longest such episode, its last value; −inf where there is none.
+        num_episodes, num_steps: how much was counted.
+        episode_return_mean, episode_return_std, episode_return_min, episode_return_max: of the undiscounted
+            sums of rewards, every episode counting once.
+        episode_length_mean: in env steps.
+    """
+
+    observation_mean: Float32[np.ndarray, "*observation"]
+    observation_std: Float32[np.ndarray, "*observation"]
+    reward_mean: float
+    reward_std: float
+    return_mean: float
+    return_std: float
+    target_returns: Float32[np.ndarray, "max_episode_steps"]
+    num_episodes: int
+    num_steps: int
+    episode_return_mean: float
+    episode_return_std: float
+    episode_return_min: float
+    episode_return_max: float
+    episode_length_mean: float
+
+
+def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetStatistics:
+    """Statistics of a store; pass the training split only.
+
+    Args:
+        store: at least one episode; of continuous control at least one of them complete.
+        max_episode_steps: the environment's time limit, the length of the target-return table.
+
+    Raises:
+        DataError: no episode is complete where the returns-to-go are learnt from.
+    """
+    if not store.complete.any() and store.observations.dtype == np.float32:
+        raise DataError(f"none of {store.num_episodes} episodes is complete: no return-to-go is known")
+    observation_mean, observation_std = _observation_moments(store)
+    returns = store.returns_to_go[np.repeat(store.complete, store.lengths)]
+    episode_returns = store.episode_returns
+    reward_mean, reward_std = _moments(store.rewards)
+    return_mean, return_std = _moments(returns)
+    return DatasetStatistics(
+        observation_mean=observation_mean,
+        observation_std=observation_std,
+        reward_mean=reward_mean,
+        reward_std=reward_std,
+        return_mean=return_mean,
+        return_std=return_std,
+        target_returns=target_return_table(store, max_episode_steps),
+        num_episodes=store.num_episodes,
+        num_steps=store.num_steps,
+        episode_return_mean=float(episode_returns.mean()),
+        episode_return_std=float(episode_returns.std()),
+        episode_return_min=float(episode_returns.min()),
+        episode_return_max=float(episode_returns.max()),
+        episode_length_mean=float(store.lengths.mean()),
+    )
+
+
+def target_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
+    """The largest return-to-go that complete episodes had at each step.
+
+    Args:
+        store: any number of episodes.
+        max_episode_steps: length of the table.
+
+    Returns:
+        One value a step; beyond the longest complete episode the last known one, −inf if none is complete.
+    """
+    step = np.arange(store.num_steps) - np.repeat(store.step_offsets[:-1], store.lengths)
+    counted = np.repeat(store.complete, store.lengths) & (step < max_episode_steps)
+    table = np.full(max_episode_steps, -np.inf, dtype=np.float32)
+    np.maximum.at(table, step[counted], store.returns_to_go[counted])
+    known = np.flatnonzero(np.isfinite(table))
+    if known.size:
+        table[known[-1] + 1 :] = table[known[-1]]
+    return table
+
+
+def _observation_moments(
+    store: EpisodeStore,
+) -> tuple[Float32[np.ndarray, "*observation"], Float32[np.ndarray, "*observation"]]:
+    if store.observations.dtype != np.float32:
+        return np.zeros(store.observation_shape, np.float32), np.ones(store.observation_shape, np.float32)
+    last_observation = store.step_offsets[1:] + np.arange(store.num_episodes)
+    observations = np.delete(np.asarray(store.observations), last_observation, axis=0)
+    mean = observations.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean, _nonzero(observations.std(axis=0, dtype=np.float64)).astype(np.float32)
+
+
+def _moments(values: Float32[np.ndarray, "n"]) -> tuple[float, float]:
+    if values.size == 0:
+        return 0.0, 1.0
+    return float(values.mean(dtype=np.float64)), float(_nonzero(values.std(dtype=np.float64)))
+
+
+def _nonzero(std: np.ndarray | np.floating) -> np.ndarray:
+    """1 in place of a spread too small to divide by."""
+    return np.where(std < SMALLEST_STD, 1.0, std)

@@ -1,0 +1,66 @@
+"""What acting needs, as one module: trajectory model, value networks and the target-return table."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+
+from system.config import RunConfig
+from system.data.store.statistics import DatasetStatistics
+from system.families.masked_trajectory.model import MaskedTrajectoryModel
+from system.seeding import derive_seed
+from system.types import TaskSpec
+from system.values.critics import ValueNetworks
+
+
+class TrajectoryAgent(nn.Module):
+    """The masked trajectory model, its critics, and how much return to ask for.
+
+    Args:
+        task: dimensions and time limit.
+        config: sizes; also the seed of the initial weights.
+    """
+
+    target_returns: torch.Tensor
+
+    def __init__(self, task: TaskSpec, config: RunConfig) -> None:
+        super().__init__()
+        self.task = task
+        critic = config.critic
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "weights"))
+            self.model = MaskedTrajectoryModel(task.observation_dim, task.action_dim, config.model)
+            self.values = ValueNetworks(
+                task.observation_dim,
+                task.action_dim,
+                hidden_width=critic.hidden_width,
+                num_critics=critic.num_critics,
+                layer_norm=critic.layer_norm,
+            )
+        self.register_buffer("target_returns", torch.zeros(task.max_episode_steps))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.target_returns.device
+
+    def perceive(self, observations: np.ndarray, game: int) -> np.ndarray:
+        """What of the environment's observations is remembered: all of it."""
+        return observations
+
+    def set_statistics(self, statistics: DatasetStatistics) -> None:
+        """Takes over the training split's statistics; they travel with the weights from then on."""
+        observation_mean = torch.from_numpy(statistics.observation_mean.copy())
+        observation_std = torch.from_numpy(statistics.observation_std.copy())
+        for module in (self.model, self.values):
+            module.observation_mean.copy_(observation_mean)
+            module.observation_std.copy_(observation_std)
+        self.model.reward_scale.copy_(torch.tensor([statistics.reward_mean, statistics.reward_std]))
+        self.model.return_scale.copy_(torch.tensor([statistics.return_mean, statistics.return_std]))
+        self.values.return_mean.fill_(statistics.return_mean)
+        self.values.return_std.fill_(statistics.return_std)
+        self.target_returns.copy_(torch.from_numpy(statistics.target_returns.copy()))
+
+    def target_return(self, steps: Int[torch.Tensor, "B"], ratio: float) -> Float[torch.Tensor, "B"]:
+        """The return-to-go to ask for at each environment's step: ratio × the best one seen at that step."""
+        return ratio * self.target_returns[steps.clamp(max=len(self.target_returns) - 1)]

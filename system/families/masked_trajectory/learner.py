@@ -1,0 +1,280 @@
+"""M³PC: the masked trajectory model's training, and the critics' beside it.
+
+One update step is one gradient step of the trajectory model and `critic.updates_per_step` of IQL. The
+trajectory model minimises, with one mask for the whole batch,
+
+    MSE(states) + MSE(returns) + MSE(rewards)          over all tokens, standardised
+    + MSE(tanh μ, a) over visible actions − log π(a)    over hidden ones
+    − α H[π]                                            over hidden ones, H summed over action dimensions
+
+while the dual variable α ≥ 0 rises where the entropy is under its bound: α (H − bound).
+
+Deviations from the paper and its public code, with the reason:
+
+- returns-to-go are discounted sums that include r_t, the quantity that eq. 3 adds up;
+- entropy is summed over action dimensions and its bound is per trajectory step, as eq. 2 says;
+- states are predicted as a change from the latest visible one, which makes dynamics far easier to learn;
+- a share of steps uses the exact masks that planning uses, which random masks practically never equal;
+- α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
+- all heads are trained in the online stage;
+- what acts is a running average of the trajectory model's weights (`trajectory.weight_average`): the model that
+  the last few updates happen to leave behind plays far better or worse than the one before it.
+
+Source: M³PC section IV, eqs. 1–2.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from system.config import RunConfig, TrajectoryTrainingConfig
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, Mask, sample_training_mask
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.models.optimizer_state import (
+    AverageGradients,
+    decayed_groups,
+    flatten_optimizer,
+    keep_gradients,
+    mixed_precision,
+    rate_factor,
+    restore_optimizer,
+    step_if_finite,
+)
+from system.seeding import numpy_generator, torch_generator
+from system.types import SegmentBatch, TransitionBatch
+from system.values.iql import IQL
+
+
+def learning_rate_at(config: TrajectoryTrainingConfig, step: int, total_steps: int) -> float:
+    """Linear warm-up, then a cosine to `final_learning_rate_fraction` of the peak.
+
+    Args:
+        config: peak, warm-up and end.
+        step: update step of the offline stage, from 0.
+        total_steps: length of that stage.
+    """
+    return config.learning_rate * rate_factor(
+        step,
+        warmup_steps=config.warmup_steps,
+        total_steps=total_steps,
+        final_fraction=config.final_learning_rate_fraction,
+    )
+
+
+def trajectory_losses(
+    model: MaskedTrajectoryModel,
+    tokens: Tokens,
+    returns_valid: torch.Tensor,
+    mask: Mask,
+    noise: torch.Tensor,
+    target_entropy: float,
+) -> dict[str, torch.Tensor]:
+    """Every term of the loss, averaged over B·T (padding counts in the divisor, so that shards average exactly).
+
+    Args:
+        model: the trajectory model.
+        tokens: B windows of T steps.
+        returns_valid: [B, T] whose return-to-go is known.
+        mask: visible tokens.
+        noise: [B, T, A] standard normal, for the entropy estimate.
+        target_entropy: bound on the entropy of one step's action.
+
+    Returns:
+        `states`, `returns`, `rewards` (standardised squared errors), `visible_actions`, `nll`, and
+        `entropy_excess` = mean of H − bound over hidden actions.
+    """
+    decoded = model(tokens, mask)
+    valid = tokens.valid.float()
+    states = model.predict_states(decoded[:, STATES], tokens, mask, 0)
+    state_error = ((states - tokens.states) / model.observation_std).square().mean(-1)
+    return_error = (model.predict_scalar(decoded[:, RETURNS], RETURNS) - tokens.returns) / model.return_scale[1]
+    reward_error = (model.predict_scalar(decoded[:, REWARDS], REWARDS) - tokens.rewards) / model.reward_scale[1]
+    policy = model.predict_actions(decoded[:, ACTIONS])
+    hidden = torch.from_numpy(~mask[ACTIONS]).to(valid.device) * valid
+    visible = valid - hidden
+    hidden_total = valid.shape[0] * max(1, int((~mask[ACTIONS]).sum()))
+    action_error = (policy.mode() - tokens.actions).square().mean(-1)
+    return {
+        "states": (state_error * valid).mean(),
+        "returns": (return_error.square() * returns_valid).mean(),
+        "rewards": (reward_error.square() * valid).mean(),
+        "visible_actions": (action_error * visible).mean(),
+        "nll": -(policy.log_prob(tokens.actions) * hidden).sum() / hidden_total,
+        "entropy_excess": ((policy.entropy(noise) - target_entropy) * hidden).sum() / hidden_total,
+    }
+
+
+class M3PCLearner:
+    """Owns an agent and its optimisers; `update` is one joint step.
+
+    Args:
+        agent: trained in place.
+        config: the run's configuration.
+        average_gradients: the learner group's all-reduce; identity for a lone learner.
+        shard: (rank, number of learners): which share of a whole batch this learner is given.
+    """
+
+    def __init__(
+        self,
+        agent: TrajectoryAgent,
+        config: RunConfig,
+        *,
+        average_gradients: AverageGradients = keep_gradients,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.agent = agent
+        self.config = config
+        self.average_gradients = average_gradients
+        self.shard = shard
+        self.device = agent.model.positions.device
+        self.critics = IQL(agent.values, config.critic, config.discount, average_gradients)
+        training = config.trajectory
+        self.optimizer = torch.optim.AdamW(
+            decayed_groups(agent.model, training.weight_decay),
+            lr=training.learning_rate,
+            betas=(0.9, training.beta2),
+            fused=True,
+        )
+        self.average = {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
+        self.target_entropy = training.target_entropy_per_dim * agent.task.action_dim
+        self.autocast = mixed_precision(config.precision, self.device)
+
+    def update(
+        self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
+    ) -> dict[str, torch.Tensor]:
+        """One step of the trajectory model and one of IQL per transition batch.
+
+        Args:
+            segments: this learner's share of the batch.
+            transitions: one batch per critic update.
+            stage: `offline` (scheduled learning rate) or `online` (constant).
+            step: update step within the stage; seeds the mask and the entropy noise.
+
+        Returns:
+            Scalars by name, without gradient.
+        """
+        metrics = self._update_trajectory_model(segments, stage, step)
+        for batch in transitions:
+            metrics.update(self.critics.update(batch))
+        return metrics
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, moments and dual variable: `agent.*` is what acts, `newest.*` what is trained."""
+        newest = self.agent.model.state_dict()
+        return {
+            **{f"agent.{name}": value for name, value in self.weights().items()},
+            **{f"newest.{name}": value.detach().clone() for name, value in newest.items()},
+            **flatten_optimizer(self.optimizer, "trajectory_optimizer"),
+            **flatten_optimizer(self.alpha_optimizer, "alpha_optimizer"),
+            **self.critics.state(),
+            "log_alpha": self.log_alpha.detach().clone(),
+        }
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restores what `state` gave."""
+        weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
+        self.agent.load_state_dict(weights)
+        self.average = {name: weights[f"model.{name}"].clone().to(self.device) for name in self.average}
+        self.agent.model.load_state_dict({name: state[f"newest.{name}"] for name in self.average})
+        restore_optimizer(self.optimizer, "trajectory_optimizer", state)
+        restore_optimizer(self.alpha_optimizer, "alpha_optimizer", state)
+        self.critics.load_state(state)
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
+        newest = {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+        return newest | {f"model.{name}": value.clone() for name, value in self.average.items()}
+
+    def _update_trajectory_model(self, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
+        training = self.config.trajectory
+        tokens, returns_valid = self._tokens(segments)
+        generator = numpy_generator(self.config.seed, "mask", stage, step)
+        mask = sample_training_mask(tokens.valid.shape[1], training.task_mask_share, generator)
+        with self.autocast:
+            losses = trajectory_losses(
+                self.agent.model,
+                tokens,
+                returns_valid,
+                mask,
+                self._noise(segments, stage, step),
+                self.target_entropy,
+            )
+        alpha = self.log_alpha.exp().detach()
+        errors = losses["states"] + losses["returns"] + losses["rewards"]
+        loss = errors + losses["visible_actions"] + losses["nll"] - alpha * losses["entropy_excess"]
+        self._set_learning_rate(stage, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.agent.model.parameters())
+        self.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
+        if step_if_finite(self.optimizer, norm):
+            self._update_average(step if stage == "offline" else None)
+            self._update_alpha(losses["entropy_excess"].detach())
+        metrics = {
+            f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
+        }
+        entropy = losses["entropy_excess"].detach() + self.target_entropy
+        return {
+            **metrics,
+            "trajectory/entropy": entropy,
+            "trajectory/alpha": alpha,
+            "trajectory/gradient_norm": norm,
+        }
+
+    @torch.no_grad()
+    def _update_average(self, step: int | None) -> None:
+        """average ← d·average + (1 − d)·weights, with d rising to its value over the first offline steps."""
+        decay = self.config.trajectory.weight_average
+        if step is not None:
+            decay = min(decay, (step + 1) / (step + 10))
+        newest = self.agent.model.state_dict()
+        floating = [name for name, value in newest.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.average[name] for name in floating], [newest[name] for name in floating], 1.0 - decay
+        )
+
+    def _update_alpha(self, entropy_excess: torch.Tensor) -> None:
+        self.alpha_optimizer.zero_grad(set_to_none=True)
+        (self.log_alpha.exp() * entropy_excess).backward()
+        self.average_gradients([self.log_alpha])
+        self.alpha_optimizer.step()
+
+    def _set_learning_rate(self, stage: str, step: int) -> None:
+        training = self.config.trajectory
+        rate = training.online_learning_rate
+        if stage == "offline":
+            rate = learning_rate_at(training, step, self.config.pretrain.update_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _noise(self, segments: SegmentBatch, stage: str, step: int) -> torch.Tensor:
+        """This shard's rows of the whole batch's noise, so that sharding does not change the draw."""
+        rank, world = self.shard
+        rows, length, action_dim = segments.actions.shape
+        generator = torch_generator(self.config.seed, "entropy", stage, step)
+        noise = torch.randn(rows * world, length, action_dim, generator=generator)
+        return noise[rank * rows : (rank + 1) * rows].to(self.device)
+
+    def _tokens(self, segments: SegmentBatch) -> tuple[Tokens, torch.Tensor]:
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.tensor(array, device=self.device)
+
+        returns_known = tensor(segments.returns_valid)
+        tokens = Tokens(
+            states=tensor(segments.observations),
+            returns=tensor(segments.returns_to_go),
+            actions=tensor(segments.actions),
+            rewards=tensor(segments.rewards),
+            valid=tensor(segments.valid),
+            returns_known=returns_known,
+        )
+        return tokens, returns_known.float()

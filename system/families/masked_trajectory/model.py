@@ -1,0 +1,229 @@
+"""The masked trajectory model: one bidirectional transformer over states, returns, actions and rewards.
+
+Visible tokens go through the encoder; the decoder sees every token of the window, with a learned mask
+token in each hole, and heads read predictions off its outputs. What the model is (policy, world model,
+return predictor) is decided by the mask alone (`system.families.masked_trajectory.masks`).
+
+Source: M³PC section IV, "Bidirectional Trajectory Model"; MTM section 3.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import nn
+
+from system.config import ModelConfig
+from system.errors import ShapeError
+from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
+from system.models.distributions import SquashedNormal, bounded_log_std
+from system.models.transformer import Transformer, attention_mask, sinusoidal_positions
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A window's contents in the task's own units; steps that are not valid are ignored.
+
+    Attributes:
+        states, returns, actions, rewards: hidden entries may hold anything finite.
+        valid: the step belongs to the episode.
+        returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
+            well. None where all are.
+    """
+
+    states: Float[torch.Tensor, "B T S"]
+    returns: Float[torch.Tensor, "B T"]
+    actions: Float[torch.Tensor, "B T A"]
+    rewards: Float[torch.Tensor, "B T"]
+    valid: Bool[torch.Tensor, "B T"]
+    returns_known: Bool[torch.Tensor, "B T"] | None = None
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The model's view of a window at the steps that were asked for, in the task's own units.
+
+    Attributes:
+        states, returns, rewards: expected values; without steps where they were not asked for.
+        actions: distribution of each step's action; likewise.
+    """
+
+    states: Float[torch.Tensor, "B Q1 S"]
+    returns: Float[torch.Tensor, "B Q2"]
+    actions: SquashedNormal
+    rewards: Float[torch.Tensor, "B Q3"]
+
+
+class MaskedTrajectoryModel(nn.Module):
+    """Encoder–decoder over the 4·T tokens of a window.
+
+    Args:
+        observation_dim, action_dim: S and A.
+        config: sizes.
+    """
+
+    observation_mean: torch.Tensor
+    observation_std: torch.Tensor
+    reward_scale: torch.Tensor
+    return_scale: torch.Tensor
+    positions: torch.Tensor
+
+    def __init__(self, observation_dim: int, action_dim: int, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        dims = self._ordered(states=observation_dim, returns=1, actions=action_dim, rewards=1)
+        self.config = config
+        self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
+        self.decoder_embeddings = nn.ModuleList(nn.Linear(width, width) for _ in dims)
+        self.decoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.mask_tokens = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.decoder = Transformer(width, config.decoder_layers, config.num_heads, config.dropout)
+        self.state_head = self._regression_head(width, observation_dim)
+        self.return_head = self._regression_head(width, 1)
+        self.reward_head = self._regression_head(width, 1)
+        self.action_head = nn.Linear(width, 2 * action_dim)
+        # A wide first guess makes the first likelihoods astronomically bad; a small head starts near N(0, σ₀).
+        nn.init.normal_(self.action_head.weight, std=0.01 / width**0.5)
+        nn.init.zeros_(self.action_head.bias)
+        self.register_buffer("positions", sinusoidal_positions(config.context_length, width))
+        self.register_buffer("observation_mean", torch.zeros(observation_dim))
+        self.register_buffer("observation_std", torch.ones(observation_dim))
+        self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("return_scale", torch.tensor([0.0, 1.0]))
+
+    def forward(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B M T D"]:
+        """Decoder outputs of every token, for training.
+
+        Raises:
+            ShapeError: the window is not T steps long.
+        """
+        valid = self._valid_tokens(tokens, mask)
+        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries=None)
+        return decoded.unflatten(1, (NUM_MODALITIES, self.config.context_length))
+
+    def reconstruct(
+        self, tokens: Tokens, mask: Mask, *, first_step: int, modalities: tuple[int, ...]
+    ) -> Reconstruction:
+        """Predictions for the steps from `first_step` on.
+
+        Args:
+            tokens: the window; hidden entries are not looked at.
+            mask: which tokens are visible.
+            first_step: in [0, T).
+            modalities: which of STATES, RETURNS, ACTIONS, REWARDS to predict; the others are empty.
+
+        Raises:
+            ShapeError: the window is not T steps long.
+        """
+        length = self.config.context_length
+        steps = torch.arange(first_step, length, device=tokens.states.device)
+        queries = torch.cat([modality * length + steps for modality in modalities])
+        valid = self._valid_tokens(tokens, mask)
+        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries)
+        rows = dict(zip(modalities, decoded.split(len(steps), dim=1), strict=True))
+        empty = decoded[:, :0]
+        return Reconstruction(
+            states=self.predict_states(rows.get(STATES, empty), tokens, mask, first_step),
+            returns=self.predict_scalar(rows.get(RETURNS, empty), RETURNS),
+            actions=self.predict_actions(rows.get(ACTIONS, empty)),
+            rewards=self.predict_scalar(rows.get(REWARDS, empty), REWARDS),
+        )
+
+    def predict_states(
+        self, decoded: Float[torch.Tensor, "B Q D"], tokens: Tokens, mask: Mask, first_step: int
+    ) -> Float[torch.Tensor, "B Q S"]:
+        """States in the task's units: the latest visible state plus a predicted, standardised change."""
+        if decoded.shape[1] == 0:
+            return tokens.states[:, :0]
+        base = self._latest_visible_states(tokens, mask)[:, first_step : first_step + decoded.shape[1]]
+        return base + self.observation_std * self.state_head(decoded)
+
+    def predict_scalar(self, decoded: Float[torch.Tensor, "B Q D"], modality: int) -> Float[torch.Tensor, "B Q"]:
+        """Rewards or returns in the task's units."""
+        head, scale = (
+            (self.reward_head, self.reward_scale) if modality == REWARDS else (self.return_head, self.return_scale)
+        )
+        return scale[0] + scale[1] * head(decoded).squeeze(-1)
+
+    def predict_actions(self, decoded: Float[torch.Tensor, "B Q D"]) -> SquashedNormal:
+        """The distribution of each action."""
+        mean, raw_log_std = self.action_head(decoded).chunk(2, dim=-1)
+        return SquashedNormal(mean, bounded_log_std(raw_log_std))
+
+    def standardize_states(self, states: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B S"]:
+        """(state − mean) / std of the training split."""
+        return (states - self.observation_mean) / self.observation_std
+
+    def _valid_tokens(self, tokens: Tokens, mask: Mask) -> Bool[torch.Tensor, "B M T"]:
+        """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
+        length = self.config.context_length
+        if tokens.valid.shape[1] != length:
+            raise ShapeError(f"a window of {tokens.valid.shape[1]} steps for a model of {length}")
+        valid = tokens.valid[:, None].repeat(1, NUM_MODALITIES, 1)
+        if tokens.returns_known is not None:
+            hidden = torch.from_numpy(~mask[RETURNS]).to(valid.device)
+            valid[:, RETURNS] &= tokens.returns_known | hidden
+        return valid
+
+    def _encode(
+        self, tokens: Tokens, mask: Mask, valid: Bool[torch.Tensor, "B M T"]
+    ) -> Float[torch.Tensor, "B V D"]:
+        """Encoder outputs of the visible tokens, in modality-major order."""
+        contents = self._ordered(
+            states=self.standardize_states(tokens.states),
+            returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
+            actions=tokens.actions,
+            rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
+        )
+        embedded, attended = [], []
+        for modality, content in enumerate(contents):
+            steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(content.device)
+            place = self.encoder_modality[modality] + self.positions[steps]
+            embedded.append(self.embeddings[modality](content[:, steps]) + place)
+            attended.append(valid[:, modality, steps])
+        visible = torch.cat(embedded, dim=1)
+        if visible.shape[1] == 0:
+            return visible
+        return self.encoder(visible, attention_mask(torch.cat(attended, dim=1)))
+
+    def _decode(
+        self,
+        encoded: Float[torch.Tensor, "B V D"],
+        valid: Bool[torch.Tensor, "B M T"],
+        mask: Mask,
+        queries: torch.Tensor | None,
+    ) -> Float[torch.Tensor, "B Q D"]:
+        """Decoder outputs of all tokens or of the rows in `queries`."""
+        batch, _, length = valid.shape
+        rows, start = [], 0
+        for modality in range(NUM_MODALITIES):
+            steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(encoded.device)
+            hole = self.decoder_embeddings[modality](self.mask_tokens[modality])
+            row = hole.expand(batch, length, -1)
+            if len(steps):
+                seen = self.decoder_embeddings[modality](encoded[:, start : start + len(steps)])
+                row = row.index_copy(1, steps, seen)
+                start += len(steps)
+            rows.append(row + self.decoder_modality[modality] + self.positions)
+        return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
+
+    def _latest_visible_states(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B T S"]:
+        """For each step the newest state that is visible at or before it; the mean state where there is none."""
+        latest = np.maximum.accumulate(np.where(mask[STATES], np.arange(mask.shape[1]), -1))
+        index = torch.from_numpy(np.maximum(latest, 0)).to(tokens.states.device)
+        known = torch.from_numpy(latest >= 0).to(tokens.states.device) & tokens.valid[:, index]
+        return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)
+
+    @staticmethod
+    def _regression_head(width: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, outputs))
+
+    @staticmethod
+    def _ordered(*, states: object, returns: object, actions: object, rewards: object) -> list:
+        """One entry per modality, in the order of the masks."""
+        ordered: list = [None] * NUM_MODALITIES
+        ordered[STATES], ordered[RETURNS], ordered[ACTIONS], ordered[REWARDS] = states, returns, actions, rewards
+        return ordered

@@ -1,0 +1,141 @@
+"""Every way of acting with the masked trajectory model that is compared, by name.
+
+| name | acts with |
+|---|---|
+| random | uniform actions |
+| rcbc_mode | tanh(μ) of the return-conditioned distribution |
+| rcbc_mean | mean of its samples: planning without guidance, ξ = 0 |
+| q_only | horizon 1: samples weighted by the critic alone |
+| forward_mpc_m | forward MPC under return guidance |
+| forward_mpc_q | forward MPC under critic guidance |
+| iql | the reference actor's mode |
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from system.config import PlannerConfig, RunConfig
+from system.decisions import Context
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
+from system.models.protocols import PlanningModel
+from system.planning.acting import Decision, Policy
+from system.planning.forward_mpc import forward_mpc
+from system.planning.history import History
+from system.types import TaskSpec
+
+
+class RandomPolicy:
+    """Uniform actions in [−1, 1].
+
+    Args:
+        action_dim: A.
+    """
+
+    def __init__(self, action_dim: int) -> None:
+        self.action_dim = action_dim
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Ignores the history."""
+        return Decision((2.0 * torch.rand(len(rows), self.action_dim, generator=generator) - 1.0).numpy())
+
+
+class ReturnConditionedMode:
+    """tanh(μ) of the same distribution, at the same place of the window, as the planner's candidates.
+
+    Args:
+        agent: its trajectory model.
+        config: horizon and target-return ratio.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.config = config
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        horizon = max(1, self.config.horizon)
+        context = _context(self.agent, history, rows, horizon, self.config.target_return_ratio)
+        distribution = action_distribution(self.agent.model, context, horizon)
+        return Decision(distribution.mode()[:, 0].float().cpu().numpy())
+
+
+class PlannedPolicy:
+    """Forward MPC over a guided model.
+
+    Args:
+        agent: for the target-return table.
+        model: what the planner asks.
+        config: how to plan; `select` decides between exploring and evaluating.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, model: PlanningModel, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.model = model
+        self.config = config
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Plans once for all the environments in `rows`."""
+        context = _context(self.agent, history, rows, self.config.horizon, self.config.target_return_ratio)
+        plan = forward_mpc(self.model, context, config=self.config, generator=generator)
+        return Decision(plan.action.float().cpu().numpy(), plan)
+
+
+class ReferenceActor:
+    """The mode of the critics' own actor.
+
+    Args:
+        agent: its value networks.
+    """
+
+    def __init__(self, agent: TrajectoryAgent) -> None:
+        self.agent = agent
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        observations = torch.tensor(history.observations[rows, -1], device=self.agent.target_returns.device)
+        return Decision(self.agent.values.policy(observations).mode().cpu().numpy())
+
+
+def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningModel) -> PlannedPolicy:
+    return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)))
+
+
+def _critic_guided(agent: TrajectoryAgent, config: RunConfig) -> CriticGuided:
+    return CriticGuided(agent.model, agent.values, config.discount)
+
+
+def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
+    """The candidates' mean; the best of candidates that are all worth the same would be any one of them."""
+    select = "expectation" if planner.select == "argmax" else planner.select
+    return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
+
+
+Build = Callable[[TrajectoryAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
+
+TRAJECTORY_POLICIES: Mapping[str, Build] = {
+    "random": lambda agent, task, config, planner: RandomPolicy(task.action_dim),
+    "rcbc_mode": lambda agent, task, config, planner: ReturnConditionedMode(agent, planner),
+    "rcbc_mean": lambda agent, task, config, planner: _unguided(agent, config, planner),
+    "q_only": lambda agent, task, config, planner: _planned(
+        agent, replace(planner, horizon=1), _critic_guided(agent, config)
+    ),
+    "forward_mpc_m": lambda agent, task, config, planner: _planned(
+        agent, planner, ReturnGuided(agent.model, config.discount)
+    ),
+    "forward_mpc_q": lambda agent, task, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
+    "iql": lambda agent, task, config, planner: ReferenceActor(agent),
+}
+
+
+def _context(agent: TrajectoryAgent, history: History, rows: np.ndarray, horizon: int, ratio: float) -> Context:
+    """The part of the window that is left of a plan of `horizon` actions, and the return to ask for."""
+    steps = torch.from_numpy(history.steps[rows]).to(agent.target_returns.device)
+    length = agent.model.config.context_length - horizon + 1
+    return history.context(rows, agent.target_return(steps, ratio), length)

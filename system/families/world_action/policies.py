@@ -1,0 +1,161 @@
+"""Every way of acting on frames with the world-action model that is compared, by name.
+
+| name | acts with |
+|---|---|
+| random | uniform valid actions |
+| q_greedy | the largest Q, without looking ahead |
+| beam | beam search through imagined frames |
+| clone | the action that the data's players would most likely take; only of agents that learnt to imitate |
+| clone_sampled | an action drawn as those players would; likewise |
+
+Exploring (`select: sample`), `q_greedy` and `beam` draw first actions in proportion to their utility.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from system.config import PlannerConfig, RunConfig
+from system.decisions import TokenContext
+from system.errors import ConfigError
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.imagination import WorldActionImagination
+from system.models.optimizer_state import mixed_precision
+from system.planning.acting import Decision, Policy
+from system.planning.beam_search import beam_search
+from system.planning.history import History
+from system.planning.utility import draw_candidate
+from system.types import TaskSpec
+
+
+class RandomButtons:
+    """Uniform over the actions that the game knows.
+
+    Args:
+        valid_actions: their numbers.
+    """
+
+    def __init__(self, valid_actions: tuple[int, ...]) -> None:
+        self.valid_actions = np.asarray(valid_actions, dtype=np.int64)
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Ignores the history."""
+        chosen = torch.randint(len(self.valid_actions), (len(rows),), generator=generator, device=generator.device)
+        return Decision(self.valid_actions[chosen.cpu().numpy()])
+
+
+class WithRandomActions:
+    """A policy some of whose decisions are replaced by any valid action: games that leave nothing to chance then
+    differ from each other also where idle frames at their start change little.
+
+    Args:
+        policy: decides all the same, and tells its plan.
+        valid_actions: of the game.
+        share: how often its action is replaced, 0 to 1.
+    """
+
+    def __init__(self, policy: Policy, valid_actions: tuple[int, ...], share: float) -> None:
+        self.policy = policy
+        self.buttons = RandomButtons(valid_actions)
+        self.share = share
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws from the generator after the policy did."""
+        decision = self.policy.act(history, rows, generator)
+        others = self.buttons.act(history, rows, generator)
+        drawn = torch.rand(len(rows), generator=generator, device=generator.device).cpu().numpy()
+        return Decision(np.where(drawn < self.share, others.action, decision.action), decision.plan)
+
+
+class BeamSearchPolicy:
+    """Plans with the agent's own world model and values.
+
+    Args:
+        agent: in evaluation mode.
+        task: the game that is played.
+        config: that the agent was trained with.
+        planner: how to plan, and with which precision; horizon 0 acts on Q alone. What the horizon takes of the
+            model's frames, the history cannot have. An expectation of actions does not exist, the best one is
+            taken for it.
+
+    Raises:
+        ConfigError: the agent imitates and has learnt no values, or the horizon leaves no frame of the model's
+            for the present one.
+    """
+
+    def __init__(
+        self, agent: WorldActionAgent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+    ) -> None:
+        if config.jowa.objective == "clone":
+            raise ConfigError(
+                "evaluation.policies: q_greedy and beam need values, which jowa.objective: clone does not train"
+            )
+        self.length = agent.model.num_valued_frames - planner.horizon
+        if self.length < 1:
+            raise ConfigError(
+                f"planner.horizon: {planner.horizon} must be less than world.context_length - 1 = "
+                f"{agent.model.num_valued_frames}"
+            )
+        self.agent = agent
+        self.game = task.game
+        self.imagination = WorldActionImagination(agent.model, config.discount, planner.support_threshold)
+        self.planner = replace(planner, select="argmax") if planner.select == "expectation" else planner
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Plans once for all the environments in `rows`."""
+        context = _context(self.agent, self.game, history, rows, self.length)
+        with mixed_precision(self.planner.precision, self.agent.device):
+            plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
+        return Decision(plan.action.cpu().numpy(), plan)
+
+
+class ClonePolicy:
+    """The likeliest valid action of the imitating output, or one drawn by its probabilities.
+
+    Args:
+        agent: that learnt to imitate.
+        task: the game that is played.
+        sampled: whether actions are drawn.
+    """
+
+    def __init__(self, agent: WorldActionAgent, task: TaskSpec, *, sampled: bool) -> None:
+        if agent.model.clone_output is None:
+            raise ConfigError("evaluation.policies: cloning needs an agent that imitates (jowa.clone_weight)")
+        self.agent = agent
+        self.game = task.game
+        self.sampled = sampled
+        self.imagination = WorldActionImagination(agent.model, discount=1.0)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Reads as many frames as a training window has."""
+        context = _context(self.agent, self.game, history, rows, self.agent.model.context_length)
+        carry, _ = self.imagination.begin(context)
+        logits = self.agent.model.clone_logits(carry.cache.hidden)
+        logits = logits.masked_fill(~context.valid_actions, -torch.inf)
+        if self.sampled:
+            return Decision(draw_candidate(logits.softmax(dim=-1), generator).cpu().numpy())
+        return Decision(logits.argmax(dim=-1).cpu().numpy())
+
+
+Build = Callable[[WorldActionAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
+
+FRAME_POLICIES: Mapping[str, Build] = {
+    "random": lambda agent, task, config, planner: RandomButtons(task.valid_actions),
+    "q_greedy": lambda agent, task, config, planner: BeamSearchPolicy(
+        agent, task, config, replace(planner, horizon=0)
+    ),
+    "beam": BeamSearchPolicy,
+    "clone": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=False),
+    "clone_sampled": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=True),
+}
+
+
+def _context(
+    agent: WorldActionAgent, game: int, history: History, rows: np.ndarray, length: int
+) -> TokenContext:
+    """The newest `length` frames, on the agent's device."""
+    return history.token_context(rows, length, game, agent.valid_actions[game])
