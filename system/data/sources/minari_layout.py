@@ -16,7 +16,7 @@ from typing import Any
 
 from system.errors import DataError
 
-SHIPPED_ROOT = Path(__file__).parent / "shipped"
+SHIPPED_ROOT = Path(__file__).parents[1] / "shipped"
 SHIPPED_PREFIX = "o2o/"
 PATH_VARIABLE = "MINARI_DATASETS_PATH"
 MAIN_FILE = "main_data.hdf5"
