@@ -20,12 +20,11 @@ from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, SystemFailure
 from system.evaluation.acting import Decision, Policy
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
-from system.evaluation.frame_policies import RandomButtons
 from system.evaluation.history import History
 from system.evaluation.policies import make_policy, planner_policy_name
 from system.evaluation.pong_tracker import PongTracker
+from system.evaluation.random_policies import random_policy
 from system.evaluation.rollouts import play_episodes
-from system.evaluation.trajectory_policies import RandomPolicy
 from system.seeding import derive_seed, torch_generator
 from system.training.saved_agent import open_agent
 from system.types import Episode
@@ -97,8 +96,7 @@ class Collector:
         """
         task = find_task(self.config.environment)
         if self.config.policy == "random":
-            uniform = RandomButtons(task.valid_actions) if task.is_discrete else RandomPolicy(task.action_dim)
-            return self._record(uniform, 1, "uniform actions", 0)
+            return self._record(random_policy(task), 1, "uniform actions", 0)
         if self.config.policy == "tracker":
             tracker = PongTracker(self.config.noise_levels, task.valid_actions)
             levels = ", ".join(f"{level:g}" for level in self.config.noise_levels)

@@ -13,8 +13,8 @@ from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError, SystemFailure
 from system.evaluation.acting import Decision
 from system.evaluation.history import History
+from system.evaluation.random_policies import RandomVectors
 from system.evaluation.rollouts import play_episodes
-from system.evaluation.trajectory_policies import RandomPolicy
 
 NAME = "InvertedPendulum-v5"
 
@@ -158,7 +158,7 @@ def test_f04_f06_an_environment_that_fails_is_rebuilt_and_costs_its_episode_alon
     Failing.failures_left = 1
     batch = EnvironmentBatch(NAME, 2, make=lambda: Failing(fail))
     play = play_episodes(
-        RandomPolicy(1), batch, [1, 2, 3, 4], history_length=2, generator=torch.Generator().manual_seed(0)
+        RandomVectors(1), batch, [1, 2, 3, 4], history_length=2, generator=torch.Generator().manual_seed(0)
     )
     assert play.num_dropped == 1
     assert batch.num_rebuilt == 1
