@@ -159,7 +159,7 @@ class Collector:
 
 
 def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
-    """A checkpoint's configured planner with action noise, and the history it looks at.
+    """A checkpoint's configured planner, continuous actions with noise, and the history it looks at.
 
     Args:
         path: a checkpoint or a run directory.
@@ -175,6 +175,8 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
         raise ConfigError(f"checkpoint: {saved.path} is of {name}, not of {config.environment}")
     run = saved.config
     policy = make_policy(planner_policy_name(run), saved.agent, saved.tasks[0], run, run.planner)
+    if saved.tasks[0].is_discrete:
+        return policy, run.context_length
     return NoisyPolicy(policy, config.action_noise), run.context_length
 
 

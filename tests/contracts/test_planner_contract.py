@@ -18,9 +18,7 @@ from tests.support.reference_planner import reference_action
 
 TASKS = {
     "vectors": TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20),
-    "numbers": TaskSpec(
-        "Toy-v1", observation_dim=5, action_dim=3, max_episode_steps=20, valid_actions=(0, 1, 2)
-    ),
+    "numbers": TaskSpec("Toy-v1", 5, action_dim=3, max_episode_steps=20, valid_actions=(0, 1, 2)),
 }
 DISCOUNT = 0.97
 WINDOW = 6
@@ -38,7 +36,8 @@ PLANNERS: dict[str, Callable[..., Plan]] = {"forward_mpc": forward_mpc}
 @pytest.fixture(scope="module", params=TASKS)
 def agent(request: pytest.FixtureRequest) -> TrajectoryAgent:
     model = ModelConfig(context_length=WINDOW, width=16, encoder_layers=1, decoder_layers=1, num_heads=2)
-    agent = TrajectoryAgent(TASKS[request.param], RunConfig(model=model, critic=CriticConfig(hidden_width=16))).eval()
+    config = RunConfig(model=model, critic=CriticConfig(hidden_width=16))
+    agent = TrajectoryAgent(TASKS[request.param], config).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in agent.parameters():

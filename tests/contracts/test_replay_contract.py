@@ -1,4 +1,4 @@
-"""What every replay must do, of vectors, of discrete actions on vectors and of tokens; a new one is one line in `REPLAYS`."""
+"""What every replay must do, whatever its observations and actions; a new one is one line in `REPLAYS`."""
 
 from collections.abc import Callable
 from dataclasses import replace
