@@ -12,13 +12,13 @@ class Context:
 
     Attributes:
         observations: the last T observations, the current one last; zeros where not `valid`.
-        actions: the T−1 actions between them.
+        actions: the T−1 actions between them: vectors, or int64 numbers of discrete ones.
         valid: False before the episode's first step.
         target_return: the return-to-go to ask for at the current step.
     """
 
     observations: Float[torch.Tensor, "B T S"]
-    actions: Float[torch.Tensor, "B T-1 A"]
+    actions: Shaped[torch.Tensor, "B T-1 *action"]
     valid: Bool[torch.Tensor, "B T"]
     target_return: Float[torch.Tensor, "B"]
 
@@ -48,15 +48,15 @@ class Plan:
 
     Attributes:
         action: what to execute; of discrete plans the number of the action.
-        first_actions: the candidates' first actions; of discrete plans each of the A actions once.
+        first_actions: the candidates' first actions; of beam search each of the A actions once.
         probabilities: P[i] of eq. 4 (rows sum to 1).
         utilities: U^i of eq. 3.
-        selected: index of the executed candidate, −1 where the action is an expectation.
-        imagined_observations: predicted o_t … o_{t+H−1} of each candidate, the true o_t first, of discrete
-            plans o_{t+H} too; None where nothing was imagined.
+        selected: index of the executed candidate, −1 where the action is an expectation or a vote.
+        imagined_observations: predicted o_t … o_{t+H−1} of each candidate, the true o_t first, of beam search
+            o_{t+H} too; None where nothing was imagined.
         imagined_rewards: predicted r_t … of each candidate; None likewise.
-        imagined_actions: what each candidate of a discrete plan goes on with, −1 where it has come to an end;
-            None where actions are continuous, and likewise.
+        imagined_actions: what each candidate of a beam search goes on with, −1 where it has come to an end;
+            None of other planners, and likewise.
         imagined_terminated: the last of these actions is expected to end the episode; None likewise.
     """
 

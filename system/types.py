@@ -124,8 +124,8 @@ class SegmentBatch:
     """Windows of T steps; steps outside their episode are zeros and not `valid`.
 
     Attributes:
-        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`data.store.returns`); of discrete actions, of
-            the rewards' signs.
+        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`data.store.returns`); of games seen as
+            frames or tokens, of the rewards' signs.
         valid: the step belongs to the episode.
         returns_valid: the step's return-to-go is known (its episode is complete).
         terminated: the step reached a terminal state.
@@ -147,7 +147,7 @@ class TransitionBatch:
     """Single steps (o, a, r, o′, terminated); truncation is not termination and bootstraps."""
 
     observations: Float32[np.ndarray, "B S"]
-    actions: Float32[np.ndarray, "B A"]
+    actions: Shaped[np.ndarray, "B *action"]
     rewards: Float32[np.ndarray, "B"]
     next_observations: Float32[np.ndarray, "B S"]
     terminated: Bool[np.ndarray, "B"]

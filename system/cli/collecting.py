@@ -77,6 +77,13 @@ def check_keys(config: CollectConfig) -> None:
         raise ConfigError("noise_levels: given for policy tracker, and for no other")
     if (config.policy == "tracker") != (config.environment == PONG) and config.policy != "random":
         raise ConfigError(f"environment: policy {config.policy} does not play {config.environment}")
+    if find_task(config.environment).is_discrete and config.policy == "ppo":
+        raise ConfigError(
+            f"policy: ppo learns continuous actions, those of {config.environment} are discrete; random, or "
+            "checkpoint of a trained agent, plays it"
+        )
+    if find_task(config.environment).is_discrete and config.action_noise:
+        raise ConfigError(f"action_noise: the actions of {config.environment} are discrete, nothing can be added")
 
 
 def _collect(

@@ -57,6 +57,9 @@ class TrajectoryTrainingConfig:
     gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
     task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
+    target_entropy_share: float = setting(
+        0.1, low=0.0, high=1.0, doc="the same of discrete actions, as a share of log A"
+    )
     entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
     online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
     weight_average: float = setting(

@@ -22,10 +22,9 @@ from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
 from system.evaluation.policies import make_policy, planner_policy_name
 from system.evaluation.pong_tracker import PongTracker
 from system.evaluation.rollouts import play_episodes
-from system.families.masked_trajectory.policies import RandomPolicy
-from system.families.world_action.policies import RandomButtons
 from system.planning.acting import Decision, Policy
 from system.planning.history import History
+from system.planning.random_policies import random_policy
 from system.runs.saved_agent import open_agent
 from system.seeding import derive_seed, torch_generator
 from system.types import Episode
@@ -97,8 +96,7 @@ class Collector:
         """
         task = find_task(self.config.environment)
         if self.config.policy == "random":
-            uniform = RandomButtons(task.valid_actions) if task.is_discrete else RandomPolicy(task.action_dim)
-            return self._record(uniform, 1, "uniform actions", 0)
+            return self._record(random_policy(task), 1, "uniform actions", 0)
         if self.config.policy == "tracker":
             tracker = PongTracker(self.config.noise_levels, task.valid_actions)
             levels = ", ".join(f"{level:g}" for level in self.config.noise_levels)
@@ -161,7 +159,7 @@ class Collector:
 
 
 def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
-    """A checkpoint's configured planner with action noise, and the history it looks at.
+    """A checkpoint's configured planner, continuous actions with noise, and the history it looks at.
 
     Args:
         path: a checkpoint or a run directory.
@@ -177,6 +175,8 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
         raise ConfigError(f"checkpoint: {saved.path} is of {name}, not of {config.environment}")
     run = saved.config
     policy = make_policy(planner_policy_name(run), saved.agent, saved.tasks[0], run, run.planner)
+    if saved.tasks[0].is_discrete:
+        return policy, run.context_length
     return NoisyPolicy(policy, config.action_noise), run.context_length
 
 

@@ -36,11 +36,11 @@ class PlanningModel(Protocol):
 
     def propose(
         self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
-    ) -> Float[torch.Tensor, "B N H A"]:
-        """Draws N candidate sequences of H actions in [-1, 1] for every environment."""
+    ) -> Shaped[torch.Tensor, "B N H *action"]:
+        """Draws N candidate sequences of H actions, in [-1, 1] or int64, for every environment."""
         ...
 
-    def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
+    def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """Predicts observations, rewards and values along every candidate."""
         ...
 

@@ -18,6 +18,11 @@ class Decision:
     action: Shaped[np.ndarray, "R *action"]
     plan: Plan | None = None
 
+    @classmethod
+    def of(cls, action: Shaped[torch.Tensor, "R *action"], plan: Plan | None = None) -> "Decision":
+        """From a model's tensor, whatever its device and precision: float32 vectors or int64 numbers."""
+        return cls((action.float() if action.is_floating_point() else action).cpu().numpy(), plan)
+
 
 class Policy(Protocol):
     """Acts in several environments at once, given their recent past."""

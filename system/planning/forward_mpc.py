@@ -5,7 +5,8 @@
     utility     U^i = TD(λ) over r^i and g^i                    eq. 3
     choice      P[i] = softmax(ξ U^i)                           eq. 4
 
-Exploring draws candidate i with probability P[i]; evaluating executes Σ P[i] a^i_t or the best candidate.
+Exploring draws candidate i with probability P[i]; evaluating executes Σ P[i] a^i_t or the best candidate. Discrete
+actions have no mean: the one whose candidates have the largest Σ P[i] is executed in its place.
 
 Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
@@ -67,7 +68,7 @@ def forward_mpc(
     if not bool(torch.isfinite(action).all()):
         raise PlannerError("the model proposed actions that are not finite")
     return Plan(
-        action=action.clamp(-1.0, 1.0),
+        action=action.clamp(-1.0, 1.0) if action.is_floating_point() else action,
         first_actions=first_actions,
         probabilities=probabilities,
         utilities=utilities,

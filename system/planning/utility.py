@@ -101,6 +101,18 @@ def draw_candidate(
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
 
+def action_probabilities(
+    first_actions: Int[torch.Tensor, "B N"], probabilities: Float[torch.Tensor, "B N"]
+) -> Float[torch.Tensor, "B A"]:
+    """P of every discrete action, Σ P[i] over the candidates that begin with it; A ends at the largest of them.
+
+    With many candidates, each scored by the value of its first action alone, this is π(a) exp(ξ Q(a)), normalised.
+    """
+    num_actions = int(first_actions.max()) + 1
+    votes = probabilities.new_zeros(len(probabilities), num_actions)
+    return votes.scatter_add(1, first_actions, probabilities)
+
+
 def choose_action(
     first_actions: Shaped[torch.Tensor, "B N *action"],
     probabilities: Float[torch.Tensor, "B N"],
@@ -111,9 +123,12 @@ def choose_action(
 
     Args:
         first_actions, probabilities, utilities: of the candidates, as in `Plan`.
-        select: `expectation`: the P-weighted mean of the first actions; `argmax`: the first action of the
-            candidate with the highest utility, the earliest of equal ones.
+        select: `expectation`: the P-weighted mean of the first actions, and as discrete ones have none, the
+            action whose candidates have the most P together; `argmax`: the first action of the candidate with
+            the highest utility, the earliest of equal ones.
     """
-    if select == "expectation":
+    if select == "expectation" and first_actions.is_floating_point():
         return (probabilities[..., None] * first_actions).sum(1)
+    if select == "expectation":
+        return action_probabilities(first_actions, probabilities).argmax(dim=-1)
     return first_actions[torch.arange(len(utilities)), utilities.argmax(dim=-1)]

@@ -8,17 +8,19 @@ Losses, in standardised return units (so that β and learning rates mean the sam
 
 Deviations from the paper (Kostrikov et al. 2021): returns are standardised by an affine output layer that is
 fixed from the offline data; critics may have LayerNorm and more than two members; truncated steps bootstrap.
+Of discrete actions Q reads one of them, one-hot, as it reads a vector, rather than giving a value for each: the
+losses are the same ones, with a categorical actor.
 """
 
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import nn
 from torch.nn import functional
 
 from system.config import CriticConfig
-from system.models.distributions import SquashedNormal
+from system.models.distributions import ActionDistribution
 from system.models.optimizer_state import (
     AverageGradients,
     flatten_optimizer,
@@ -43,7 +45,10 @@ def expectile_loss(difference: Float[torch.Tensor, "B"], expectile: float) -> Fl
 
 
 def actor_loss(
-    policy: SquashedNormal, actions: Float[torch.Tensor, "B A"], advantage: Float[torch.Tensor, "B"], beta: float
+    policy: ActionDistribution,
+    actions: Shaped[torch.Tensor, "B *action"],
+    advantage: Float[torch.Tensor, "B"],
+    beta: float,
 ) -> Float[torch.Tensor, ""]:
     """Advantage-weighted negative log-likelihood of the data's actions."""
     weight = torch.exp(beta * advantage).clamp(max=LARGEST_ADVANTAGE_WEIGHT)

@@ -18,7 +18,7 @@ from system.models.optimizer_state import keep_gradients
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import SKIPPED, UpdateRequest
 from system.types import Episode, EpisodeKey, SegmentBatch, TaskSpec
-from tests.support import dataset_factory, jowa_windows
+from tests.support import dataset_factory, discrete_factory, jowa_windows
 
 LIMIT = 8
 
@@ -81,6 +81,12 @@ FAMILIES = {
         replace(dataset_factory.TASK, max_episode_steps=LIMIT),
         M3PC,
         dataset_factory.make_episode,
+        lambda store: compute_statistics(store, LIMIT),
+    ),
+    "m3pc_discrete": Subject(
+        replace(discrete_factory.TASK, max_episode_steps=LIMIT),
+        M3PC,
+        discrete_factory.numbered_episode,
         lambda store: compute_statistics(store, LIMIT),
     ),
     "jowa": Subject(jowa_windows.TASK, jowa_windows.CONFIG, game_episode, tokenizer_weights),

@@ -16,7 +16,10 @@ from system.planning.forward_mpc import forward_mpc
 from system.types import TaskSpec
 from tests.support.reference_planner import reference_action
 
-TASK = TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20)
+TASKS = {
+    "vectors": TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20),
+    "numbers": TaskSpec("Toy-v1", 5, action_dim=3, max_episode_steps=20, valid_actions=(0, 1, 2)),
+}
 DISCOUNT = 0.97
 WINDOW = 6
 CONFIG = PlannerConfig(horizon=3, num_candidates=8)
@@ -30,10 +33,11 @@ GUIDES: dict[str, Guide] = {
 PLANNERS: dict[str, Callable[..., Plan]] = {"forward_mpc": forward_mpc}
 
 
-@pytest.fixture(scope="module")
-def agent() -> TrajectoryAgent:
+@pytest.fixture(scope="module", params=TASKS)
+def agent(request: pytest.FixtureRequest) -> TrajectoryAgent:
     model = ModelConfig(context_length=WINDOW, width=16, encoder_layers=1, decoder_layers=1, num_heads=2)
-    agent = TrajectoryAgent(TASK, RunConfig(model=model, critic=CriticConfig(hidden_width=16))).eval()
+    config = RunConfig(model=model, critic=CriticConfig(hidden_width=16))
+    agent = TrajectoryAgent(TASKS[request.param], config).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in agent.parameters():
@@ -41,14 +45,22 @@ def agent() -> TrajectoryAgent:
     return agent
 
 
-def make_context(batch: int, horizon: int, seed: int = 0) -> Context:
+def make_actions(task: TaskSpec, *shape: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Random ones of a task."""
+    generator = generator or make_generator()
+    if task.is_discrete:
+        return torch.randint(task.action_dim, shape, generator=generator)
+    return torch.rand(*shape, task.action_dim, generator=generator) * 2 - 1
+
+
+def make_context(task: TaskSpec, batch: int, horizon: int, seed: int = 0) -> Context:
     generator = torch.Generator().manual_seed(seed)
     length = WINDOW - horizon + 1
     valid = torch.ones(batch, length, dtype=torch.bool)
     valid[0, : length - 1] = False
     return Context(
-        observations=torch.randn(batch, length, TASK.observation_dim, generator=generator) * valid[..., None],
-        actions=torch.rand(batch, length - 1, TASK.action_dim, generator=generator) * 2 - 1,
+        observations=torch.randn(batch, length, task.observation_dim, generator=generator) * valid[..., None],
+        actions=make_actions(task, batch, length - 1, generator=generator),
         valid=valid,
         target_return=torch.linspace(0.0, 2.0, batch),
     )
@@ -58,8 +70,17 @@ def make_generator() -> torch.Generator:
     return torch.Generator().manual_seed(7)
 
 
-def run(planner: str, model: PlanningModel, config: PlannerConfig, batch: int = 3) -> Plan:
-    return PLANNERS[planner](model, make_context(batch, config.horizon), config=config, generator=make_generator())
+def run(planner: str, guide: str, agent: TrajectoryAgent, config: PlannerConfig) -> Plan:
+    context = make_context(agent.task, 3, config.horizon)
+    return PLANNERS[planner](GUIDES[guide](agent), context, config=config, generator=make_generator())
+
+
+def expectation(plan: Plan, probabilities: torch.Tensor, task: TaskSpec) -> torch.Tensor:
+    """The weighted mean of the first actions, or the discrete action with the largest share of the weight."""
+    if not task.is_discrete:
+        return (probabilities[..., None] * plan.first_actions).sum(1)
+    votes = [(probabilities * (plan.first_actions == action)).sum(1) for action in range(task.action_dim)]
+    return torch.stack(votes, dim=1).argmax(1)
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -68,55 +89,60 @@ class TestEveryPlanner:
     @pytest.mark.parametrize("select", ["sample", "expectation", "argmax"])
     def test_a_plan_is_whole(self, planner: str, guide: str, select: str, agent: TrajectoryAgent) -> None:
         config = replace(CONFIG, select=select)
-        plan = run(planner, GUIDES[guide](agent), config)
-        assert plan.action.shape == (3, TASK.action_dim)
-        assert plan.first_actions.shape == (3, config.num_candidates, TASK.action_dim)
-        assert plan.action.abs().max() <= 1.0
+        plan = run(planner, guide, agent, config)
+        task = agent.task
+        assert plan.action.shape == (3, *(() if task.is_discrete else (task.action_dim,)))
+        assert plan.first_actions.shape == (3, config.num_candidates, *plan.action.shape[1:])
+        if task.is_discrete:
+            assert plan.action.dtype == plan.first_actions.dtype == torch.int64
+            assert set(plan.first_actions.unique().tolist()) == {0, 1, 2}
+        else:
+            assert plan.action.abs().max() <= 1.0
         assert torch.allclose(plan.probabilities.sum(-1), torch.ones(3))
         chosen = plan.first_actions[torch.arange(3), plan.selected]
         if select == "expectation":
             assert plan.selected.tolist() == [-1, -1, -1]
-            assert torch.allclose(plan.action, (plan.probabilities[..., None] * plan.first_actions).sum(1))
+            assert torch.allclose(plan.action, expectation(plan, plan.probabilities, agent.task))
         else:
             assert torch.equal(plan.action, chosen)
         if select == "argmax":
             assert torch.equal(plan.selected, plan.utilities.argmax(-1))
 
     def test_the_generator_is_the_only_randomness(self, planner: str, guide: str, agent: TrajectoryAgent) -> None:
-        model, before = GUIDES[guide](agent), torch.get_rng_state()
+        before = torch.get_rng_state()
         config = replace(CONFIG, select="sample")
-        first = run(planner, model, config)
+        first = run(planner, guide, agent, config)
         torch.manual_seed(999)
-        second = run(planner, model, config)
+        second = run(planner, guide, agent, config)
         torch.set_rng_state(before)
         assert torch.equal(first.action, second.action)
-        run(planner, model, config)
+        run(planner, guide, agent, config)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_the_model_is_left_alone(self, planner: str, guide: str, agent: TrajectoryAgent) -> None:
         before = {name: value.clone() for name, value in agent.state_dict().items()}
-        run(planner, GUIDES[guide](agent), CONFIG)
+        run(planner, guide, agent, CONFIG)
         assert all(torch.equal(value, before[name]) for name, value in agent.state_dict().items())
 
     def test_guidance_without_end_is_argmax(self, planner: str, guide: str, agent: TrajectoryAgent) -> None:
         if guide == "none":
             pytest.skip("every candidate is worth the same")
-        model = GUIDES[guide](agent)
-        greedy = run(planner, model, replace(CONFIG, select="argmax"))
-        limit = run(planner, model, replace(CONFIG, temperature=1e7))
+        greedy = run(planner, guide, agent, replace(CONFIG, select="argmax"))
+        limit = run(planner, guide, agent, replace(CONFIG, temperature=1e7))
         assert torch.allclose(greedy.action, limit.action, atol=1e-5)
 
     def test_no_guidance_is_the_mean_of_the_candidates(
         self, planner: str, guide: str, agent: TrajectoryAgent
     ) -> None:
-        plan = run(planner, GUIDES[guide](agent), replace(CONFIG, temperature=0.0))
-        assert torch.allclose(plan.action, plan.first_actions.mean(1), atol=1e-6)
+        plan = run(planner, guide, agent, replace(CONFIG, temperature=0.0))
+        equal = torch.full_like(plan.probabilities, 1.0 / CONFIG.num_candidates)
+        assert torch.allclose(plan.action, expectation(plan, equal, agent.task), atol=1e-6)
 
     def test_horizon_0_is_refused(self, planner: str, guide: str, agent: TrajectoryAgent) -> None:
         with pytest.raises(PlannerError, match="horizon"):
             PLANNERS[planner](
                 GUIDES[guide](agent),
-                make_context(2, 1),
+                make_context(agent.task, 2, 1),
                 config=replace(CONFIG, horizon=0),
                 generator=make_generator(),
             )
@@ -130,7 +156,7 @@ def test_forward_mpc_equals_the_plain_reference(
     guide: str, horizon: int, scale: str, agent: TrajectoryAgent
 ) -> None:
     config = replace(CONFIG, horizon=horizon, utility_scale=scale, temperature=0.7)
-    context = make_context(3, horizon)
+    context = make_context(agent.task, 3, horizon)
     plan = forward_mpc(GUIDES[guide](agent), context, config=config, generator=make_generator())
     critic = agent.values if guide == "critic" else None
     action, utilities = reference_action(agent.model, critic, context, config, DISCOUNT, make_generator())
@@ -140,7 +166,7 @@ def test_forward_mpc_equals_the_plain_reference(
 
 @torch.no_grad()
 def test_horizon_1_with_critics_is_q_only(agent: TrajectoryAgent) -> None:
-    context = make_context(3, 1)
+    context = make_context(agent.task, 3, 1)
     plan = forward_mpc(
         GUIDES["critic"](agent), context, config=replace(CONFIG, horizon=1), generator=make_generator()
     )
@@ -151,7 +177,7 @@ def test_horizon_1_with_critics_is_q_only(agent: TrajectoryAgent) -> None:
 @pytest.mark.parametrize("guide", GUIDES)
 @torch.no_grad()
 def test_batched_is_one_by_one(guide: str, agent: TrajectoryAgent) -> None:
-    model, context = GUIDES[guide](agent), make_context(3, CONFIG.horizon)
+    model, context = GUIDES[guide](agent), make_context(agent.task, 3, CONFIG.horizon)
     actions = model.propose(context, horizon=CONFIG.horizon, num_candidates=4, generator=make_generator())
     together = model.imagine(context, actions)
     for row in range(3):
@@ -166,7 +192,7 @@ def test_batched_is_one_by_one(guide: str, agent: TrajectoryAgent) -> None:
 
 @torch.no_grad()
 def test_what_lies_before_the_episode_is_not_looked_at(agent: TrajectoryAgent) -> None:
-    context = make_context(3, CONFIG.horizon)
+    context = make_context(agent.task, 3, CONFIG.horizon)
     noise = torch.where(context.valid[..., None], 0.0, 50.0)
     other = Context(context.observations + noise, context.actions, context.valid, context.target_return)
     first, second = (
@@ -178,11 +204,14 @@ def test_what_lies_before_the_episode_is_not_looked_at(agent: TrajectoryAgent) -
 
 @torch.no_grad()
 def test_the_target_return_changes_the_proposal_and_not_the_dynamics(agent: TrajectoryAgent) -> None:
-    context = make_context(3, CONFIG.horizon)
+    context = make_context(agent.task, 3, CONFIG.horizon)
     richer = replace(context, target_return=context.target_return + 3.0)
-    means = [action_distribution(agent.model, each, CONFIG.horizon).mean for each in (context, richer)]
-    assert not torch.allclose(*means, atol=1e-4)
-    actions = torch.zeros(3, 2, CONFIG.horizon, TASK.action_dim)
+    actions = make_actions(agent.task, 3, 2, CONFIG.horizon)
+    likelihoods = [
+        action_distribution(agent.model, each, CONFIG.horizon).log_prob(actions[:, 0])
+        for each in (context, richer)
+    ]
+    assert not torch.allclose(*likelihoods, atol=1e-4)
     imagined = [GUIDES["critic"](agent).imagine(each, actions) for each in (context, richer)]
     assert torch.equal(imagined[0].observations, imagined[1].observations)
 
@@ -194,11 +223,21 @@ def test_a_model_that_dreams_nan_is_not_acted_on() -> None:
         def propose(
             self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
         ) -> torch.Tensor:
-            return torch.zeros(len(context.observations), num_candidates, horizon, TASK.action_dim)
+            return torch.zeros(len(context.observations), num_candidates, horizon, 2)
 
         def imagine(self, context: Context, actions: torch.Tensor) -> Imagination:
             shape = actions.shape[:3]
             return Imagination(torch.zeros(*shape, 5), torch.zeros(shape), torch.full(shape, float("nan")))
 
     with pytest.raises(PlannerError, match="NaN"):
-        forward_mpc(Broken(), make_context(2, 3), config=CONFIG, generator=make_generator())
+        forward_mpc(Broken(), make_context(TASKS["vectors"], 2, 3), config=CONFIG, generator=make_generator())
+
+
+def test_action_probabilities_that_are_no_numbers_are_not_acted_on(agent: TrajectoryAgent) -> None:
+    """A draw from them would pass for an action, also where nothing is imagined."""
+    broken = TrajectoryAgent(agent.task, RunConfig(model=agent.model.config, critic=CriticConfig(hidden_width=16)))
+    with torch.no_grad():
+        broken.model.action_head.bias.fill_(float("nan"))
+    context = make_context(agent.task, 2, CONFIG.horizon)
+    with pytest.raises(PlannerError, match="not finite"):
+        forward_mpc(GUIDES["none"](broken), context, config=CONFIG, generator=make_generator())

@@ -1,4 +1,4 @@
-"""What every replay must do, of vectors and of tokens; a new one is one line in `REPLAYS`."""
+"""What every replay must do, whatever its observations and actions; a new one is one line in `REPLAYS`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +14,14 @@ from system.data.store.episodes import EpisodeStore
 from system.training.protocols import Replay
 from system.types import Episode, EpisodeKey, SegmentBatch
 from tests.support.dataset_factory import make_episode
+from tests.support.discrete_factory import numbered_episode
 from tests.support.frame_factory import token_episode
 
 DISCOUNT, LENGTH, LIMIT = 0.9, 4, 12
 
 MakeEpisode = Callable[[int, str, int], Episode]
 MakeOnline = Callable[..., Episode]
-KINDS: dict[str, MakeEpisode] = {"vectors": make_episode, "tokens": token_episode}
+KINDS: dict[str, MakeEpisode] = {"vectors": make_episode, "numbers": numbered_episode, "tokens": token_episode}
 
 
 def offline(make: MakeEpisode) -> EpisodeStore:
@@ -61,7 +62,7 @@ def online(kind: str) -> MakeOnline:
 
 def last_steps(replay: Replay, request: SampleRequest, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Rewards and terminal flags of the drawn steps, in the batch that the kind's values are learnt from."""
-    if kind == "vectors":  # tokens are learnt from in windows alone
+    if kind != "tokens":  # which are learnt from in windows alone
         steps = replay.sample_transitions(request)
         return steps.rewards, steps.terminated
     batch = replay.sample_segments(request)
@@ -166,7 +167,7 @@ def test_touching_windows_hold_ends_at_every_position(replay: Replay, online: Ma
 
 
 def test_single_steps_are_never_behind_an_end(replay: Replay, kind: str) -> None:
-    if kind == "vectors":
+    if kind != "tokens":
         steps = replay.sample_transitions(SampleRequest(16, 3))
         others = replay.sample_transitions(SampleRequest(16, 3, windows="touching"))
         assert np.array_equal(steps.rewards, others.rewards)
@@ -178,7 +179,7 @@ def test_target_returns_rise_with_complete_visible_episodes(replay: Replay, onli
     assert np.array_equal(replay.target_returns(0), before)
     assert np.array_equal(replay.target_returns(1), before)
     after = replay.target_returns(None)
-    each = 101.0 if kind == "vectors" else 1.0  # games count signs
+    each = 1.0 if kind == "tokens" else 101.0  # games count signs
     assert after[0] == pytest.approx(each * (1 + 0.9 + 0.81 + 0.729), rel=1e-5)
     assert (after >= before).all()
 

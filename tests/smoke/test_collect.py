@@ -153,6 +153,8 @@ def test_a_finished_collection_prints_its_table_again_and_the_dataset_is_never_o
         ({"environment": "InvertedPendulun-v5"}, "did you mean 'InvertedPendulum-v5'?"),
         ({"dataset_id": "../escape-v0"}, "escape-v0"),
         ({"env_steps": 0}, "env_steps"),
+        ({**PPO, "environment": "ALE/Breakout-v5"}, "policy: ppo learns continuous actions"),
+        ({**CHECKPOINT, "environment": "ALE/Breakout-v5", "action_noise": 0.1}, "action_noise: the actions of"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused_in_a_line(

@@ -24,25 +24,57 @@ def reference_action(
     discount: float,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(expected action [B, A], utilities [B, N]); values are return tokens where there is no critic.
+    """(expected action [B, A] or most voted action [B], utilities [B, N]).
 
-    The noise is drawn at once for all, as the fast planner draws it; everything else is a loop.
+    Values are return tokens where there is no critic. What is random is drawn at once for all, as the fast planner
+    draws it; everything else is a loop.
     """
-    batch, horizon, count = len(context.observations), config.horizon, config.num_candidates
-    distributions = [_proposal(model, _one(context, index), horizon) for index in range(batch)]
-    noise = torch.randn(count, batch, horizon, distributions[0][0].shape[-1], generator=generator)
+    batch, count = len(context.observations), config.num_candidates
+    outputs = [_proposal(model, _one(context, index), config.horizon) for index in range(batch)]
+    drawn = (_gaussian if context.actions.is_floating_point() else _categorical)(outputs, count, generator)
     actions, utilities = [], []
-    for index, (mean, std) in enumerate(distributions):
-        candidates = [torch.tanh(mean + std * noise[number, index]) for number in range(count)]
+    for index, candidates in enumerate(drawn):
         scores = [_utility(model, critic, _one(context, index), each, config, discount) for each in candidates]
         scaled = torch.stack(scores)
         if config.utility_scale == "standardized":
             scaled = scaled / scaled.std(unbiased=False)
         weights = torch.exp(config.temperature * (scaled - scaled.max()))
         weights = weights / weights.sum()
-        actions.append(sum(weight * each[0] for weight, each in zip(weights, candidates, strict=True)))
+        actions.append(_chosen(weights, [each[0] for each in candidates]))
         utilities.append(torch.stack(scores))
     return torch.stack(actions), torch.stack(utilities)
+
+
+def _gaussian(
+    outputs: list[torch.Tensor], count: int, generator: torch.Generator
+) -> list[list[torch.Tensor]]:
+    """N candidates [h, A] of every environment."""
+    means, log_stds = zip(*(each.chunk(2, dim=-1) for each in outputs), strict=True)
+    noise = torch.randn(count, len(outputs), *means[0].shape, generator=generator)
+    stds = [torch.exp(-5.0 + 3.5 * (torch.tanh(each) + 1.0)) for each in log_stds]
+    return [
+        [torch.tanh(mean + std * noise[number, index]) for number in range(count)]
+        for index, (mean, std) in enumerate(zip(means, stds, strict=True))
+    ]
+
+
+def _categorical(
+    outputs: list[torch.Tensor], count: int, generator: torch.Generator
+) -> list[list[torch.Tensor]]:
+    """N candidates [h] of every environment."""
+    odds = torch.cat(outputs).exp()
+    drawn = torch.multinomial(odds / odds.sum(-1, keepdim=True), count, replacement=True, generator=generator)
+    return [list(each.T) for each in drawn.split(len(outputs[0]))]
+
+
+def _chosen(weights: torch.Tensor, first: list[torch.Tensor]) -> torch.Tensor:
+    """The weighted mean, or the number with the largest sum of weights."""
+    if first[0].is_floating_point():
+        return torch.stack([weight * each for weight, each in zip(weights, first, strict=True)]).sum(0)
+    votes: dict[int, float] = {}
+    for weight, each in zip(weights, first, strict=True):
+        votes[int(each)] = votes.get(int(each), 0.0) + float(weight)
+    return torch.tensor(max(votes, key=lambda action: votes[action]))
 
 
 def _one(context: Context, index: int) -> Context:
@@ -53,11 +85,11 @@ def _one(context: Context, index: int) -> Context:
 
 
 def _window(model: MaskedTrajectoryModel, context: Context, plan: torch.Tensor | None) -> tuple[Tokens, int]:
-    """The whole window of one environment, with a plan [h, A] or none."""
+    """The whole window of one environment, with a plan [h, *action] or none."""
     length, current = model.config.context_length, context.observations.shape[1] - 1
     states = torch.zeros(1, length, context.observations.shape[-1])
     states[:, : current + 1] = context.observations
-    actions = torch.zeros(1, length, context.actions.shape[-1])
+    actions = context.actions.new_zeros(1, length, *context.actions.shape[2:])
     actions[:, :current] = context.actions
     if plan is not None:
         actions[0, current:] = plan
@@ -67,11 +99,11 @@ def _window(model: MaskedTrajectoryModel, context: Context, plan: torch.Tensor |
     return Tokens(states, returns, actions, torch.zeros(1, length), valid), current
 
 
-def _proposal(model: MaskedTrajectoryModel, context: Context, horizon: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _proposal(model: MaskedTrajectoryModel, context: Context, horizon: int) -> torch.Tensor:
+    """What the action head says of the h steps to come."""
     tokens, current = _window(model, context, None)
     decoded = model(tokens, return_conditioned(model.config.context_length, current))
-    policy = model.predict_actions(decoded[:, ACTIONS])
-    return policy.mean[0, current : current + horizon], policy.log_std.exp()[0, current : current + horizon]
+    return model.action_head(decoded[0, ACTIONS, current : current + horizon])
 
 
 def _utility(

@@ -12,9 +12,9 @@ from system.envs.registry import ENVIRONMENTS, find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError, SystemFailure
 from system.evaluation.rollouts import play_episodes
-from system.families.masked_trajectory.policies import RandomPolicy
 from system.planning.acting import Decision
 from system.planning.history import History
+from system.planning.random_policies import RandomVectors
 
 NAME = "InvertedPendulum-v5"
 
@@ -158,7 +158,7 @@ def test_f04_f06_an_environment_that_fails_is_rebuilt_and_costs_its_episode_alon
     Failing.failures_left = 1
     batch = EnvironmentBatch(NAME, 2, make=lambda: Failing(fail))
     play = play_episodes(
-        RandomPolicy(1), batch, [1, 2, 3, 4], history_length=2, generator=torch.Generator().manual_seed(0)
+        RandomVectors(1), batch, [1, 2, 3, 4], history_length=2, generator=torch.Generator().manual_seed(0)
     )
     assert play.num_dropped == 1
     assert batch.num_rebuilt == 1

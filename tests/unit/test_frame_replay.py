@@ -9,7 +9,8 @@ import pytest
 from dataset_factory import make_episodes
 from frame_factory import BREAKOUT, PONG, TOKENS, frame_episode, token_episode
 
-from system.data.replay.buffer import ReplayBuffer, episode_record
+from system.data.replay import episode_record
+from system.data.replay.buffer import ReplayBuffer
 from system.data.replay.episode_journal import EpisodeJournal
 from system.data.replay.episode_log import EpisodeLog
 from system.data.replay.episode_record import encode_episode, read_records

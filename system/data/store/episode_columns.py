@@ -22,6 +22,7 @@ COLUMNS = (
     "game",
 )
 KEPT_DTYPES = (np.dtype(np.uint8), np.dtype(np.int16))
+"""Of frames and of their tokens, which are games'; all else is a vector of numbers."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class EpisodeLayout:
         return cls(observations.shape[1:], observation_dtype, actions.shape[1:], action_dtype)
 
     def _learnt(self, rewards: Float[np.ndarray, "L"]) -> Float[np.ndarray, "L"]:
-        """Rewards as values are learnt from them: where actions are discrete, their signs."""
-        return np.sign(rewards) if self.action_dtype == np.int64 else rewards
+        """Rewards as values are learnt from them: of games, whose scores differ by orders, their signs."""
+        return np.sign(rewards) if self.observation_dtype in KEPT_DTYPES else rewards
 
     def columns(self, index: int, episode: Episode, discount: float) -> dict[str, Shaped[np.ndarray, "..."]]:
         """The episode's rows, by column; `step_offsets` is left to the caller.

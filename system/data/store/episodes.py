@@ -33,7 +33,7 @@ class EpisodeStore:
         actions, rewards, returns_to_go: of every step; episode i begins at row step_offsets[i].
         lengths: L of each episode, at least 1.
         step_offsets: first step row of each episode, and the total at the end.
-            Returns-to-go are of rewards, where actions are discrete of their signs.
+            Returns-to-go are of rewards, where observations are frames or tokens of their signs.
         terminated, truncated, complete, game: as in `Episode`.
         discount: γ of `returns_to_go`.
     """

@@ -29,13 +29,16 @@ class TrajectoryAgent(nn.Module):
         critic = config.critic
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "weights"))
-            self.model = MaskedTrajectoryModel(task.observation_dim, task.action_dim, config.model)
+            self.model = MaskedTrajectoryModel(
+                task.observation_dim, task.action_dim, config.model, discrete=task.is_discrete
+            )
             self.values = ValueNetworks(
                 task.observation_dim,
                 task.action_dim,
                 hidden_width=critic.hidden_width,
                 num_critics=critic.num_critics,
                 layer_norm=critic.layer_norm,
+                discrete=task.is_discrete,
             )
         self.register_buffer("target_returns", torch.zeros(task.max_episode_steps))
 

@@ -7,7 +7,7 @@ Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from system.decisions import Context
 from system.families.masked_trajectory.masks import (
@@ -19,7 +19,7 @@ from system.families.masked_trajectory.masks import (
     return_conditioned,
 )
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Reconstruction, Tokens
-from system.models.distributions import SquashedNormal
+from system.models.distributions import ActionDistribution
 from system.models.protocols import Imagination
 from system.values.critics import ValueNetworks
 
@@ -30,12 +30,12 @@ def window_tokens(context: Context, horizon: int, actions: torch.Tensor | None =
     Args:
         context: T' observations, the current one last.
         horizon: H ≥ 1; the current step stands at position T' − 1 and the plan fills the rest.
-        actions: [B, H, A]; None leaves them zero, for masks that hide them.
+        actions: [B, H, *action]; None leaves them zero, for masks that hide them.
     """
     batch, history, _ = context.observations.shape
     future = horizon - 1
     if actions is None:
-        actions = context.actions.new_zeros(batch, horizon, context.actions.shape[-1])
+        actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
     padding = context.observations.new_zeros(batch, future, context.observations.shape[-1])
     length = history + future
     return Tokens(
@@ -47,8 +47,8 @@ def window_tokens(context: Context, horizon: int, actions: torch.Tensor | None =
     )
 
 
-def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> SquashedNormal:
-    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H, A]."""
+def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
+    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H]."""
     current = context.observations.shape[1] - 1
     length = model.config.context_length
     tokens = window_tokens(context, horizon)
@@ -75,15 +75,15 @@ class _ProposingModel:
 
     def propose(
         self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
-    ) -> Float[torch.Tensor, "B N H A"]:
+    ) -> Shaped[torch.Tensor, "B N H *action"]:
         """Candidates drawn from the return-conditioned distribution."""
         distribution = action_distribution(self.model, context, horizon)
         return distribution.sample(num_candidates, generator).transpose(0, 1)
 
     def _predict(
-        self, context: Context, actions: Float[torch.Tensor, "B N H A"], modalities: tuple[int, ...]
+        self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"], modalities: tuple[int, ...]
     ) -> tuple[Float[torch.Tensor, "B N H S"], Reconstruction]:
-        batch, count, horizon, _ = actions.shape
+        batch, count, horizon = actions.shape[:3]
         current = context.observations.shape[1] - 1
         repeated = repeat_context(context, count)
         tokens = window_tokens(repeated, horizon, actions.flatten(0, 1))
@@ -98,7 +98,7 @@ class _ProposingModel:
 class ReturnGuided(_ProposingModel):
     """Values are the model's own predicted returns-to-go (M³PC-M)."""
 
-    def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
+    def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """One forward pass; g_n is the return token at step n, which includes r_n."""
         shape = actions.shape[:3]
         observations, predicted = self._predict(context, actions, (STATES, RETURNS, REWARDS))
@@ -118,12 +118,12 @@ class CriticGuided(_ProposingModel):
         super().__init__(model, discount)
         self.critic = critic
 
-    def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
+    def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """One forward pass (none for H = 1), then Q on every imagined step."""
-        batch, count, horizon, _ = actions.shape
+        batch, count, horizon = actions.shape[:3]
         if horizon == 1:
             observations = context.observations[:, None, -1:].expand(batch, count, 1, -1)
-            rewards = actions.new_zeros(batch, count, 1)
+            rewards = observations.new_zeros(batch, count, 1)
         else:
             observations, predicted = self._predict(context, actions, (STATES, REWARDS))
             rewards = predicted.rewards.view(batch, count, horizon)
@@ -133,9 +133,9 @@ class CriticGuided(_ProposingModel):
 class Unguided(_ProposingModel):
     """No values at all: every candidate is worth the same, so planning is the policy itself (ξ = 0)."""
 
-    def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
+    def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """Zeros; nothing is predicted."""
-        batch, count, horizon, _ = actions.shape
+        batch, count, horizon = actions.shape[:3]
         observations = context.observations[:, None, -1:].expand(batch, count, horizon, -1)
-        zeros = actions.new_zeros(batch, count, horizon)
+        zeros = observations.new_zeros(batch, count, horizon)
         return Imagination(observations, zeros, zeros)

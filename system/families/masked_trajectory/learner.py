@@ -9,6 +9,10 @@ trajectory model minimises, with one mask for the whole batch,
 
 while the dual variable α ≥ 0 rises where the entropy is under its bound: α (H − bound).
 
+Discrete actions are one-hot tokens with a categorical head: log π is a cross-entropy, over visible actions too in
+place of the squared error; H is exact, and its bound `trajectory.target_entropy_share` of log A, in place of
+`trajectory.target_entropy_per_dim` times A.
+
 Deviations from the paper and its public code, with the reason:
 
 - returns-to-go are discounted sums that include r_t, the quantity that eq. 3 adds up;
@@ -80,11 +84,12 @@ def trajectory_losses(
         tokens: B windows of T steps.
         returns_valid: [B, T] whose return-to-go is known.
         mask: visible tokens.
-        noise: [B, T, A] standard normal, for the entropy estimate.
+        noise: [B, T, as many as the form of the actions asks for] standard normal, for the entropy estimate.
         target_entropy: bound on the entropy of one step's action.
 
     Returns:
-        `states`, `returns`, `rewards` (standardised squared errors), `visible_actions`, `nll`, and
+        `states`, `returns`, `rewards` (standardised squared errors), `visible_actions` (squared errors, or
+        cross-entropies of discrete ones), `nll`, and
         `entropy_excess` = mean of H − bound over hidden actions.
     """
     decoded = model(tokens, mask)
@@ -97,7 +102,7 @@ def trajectory_losses(
     hidden = torch.from_numpy(~mask[ACTIONS]).to(valid.device) * valid
     visible = valid - hidden
     hidden_total = valid.shape[0] * max(1, int((~mask[ACTIONS]).sum()))
-    action_error = (policy.mode() - tokens.actions).square().mean(-1)
+    action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
         "returns": (return_error.square() * returns_valid).mean(),
@@ -142,7 +147,9 @@ class M3PCLearner:
         self.average = {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
-        self.target_entropy = training.target_entropy_per_dim * agent.task.action_dim
+        self.target_entropy = agent.model.actions.entropy_bound(
+            training.target_entropy_per_dim, training.target_entropy_share
+        )
         self.autocast = mixed_precision(config.precision, self.device)
 
     def update(
@@ -259,9 +266,9 @@ class M3PCLearner:
     def _noise(self, segments: SegmentBatch, stage: str, step: int) -> torch.Tensor:
         """This shard's rows of the whole batch's noise, so that sharding does not change the draw."""
         rank, world = self.shard
-        rows, length, action_dim = segments.actions.shape
+        rows, length = segments.actions.shape[:2]
         generator = torch_generator(self.config.seed, "entropy", stage, step)
-        noise = torch.randn(rows * world, length, action_dim, generator=generator)
+        noise = torch.randn(rows * world, length, self.agent.model.actions.num_noise, generator=generator)
         return noise[rank * rows : (rank + 1) * rows].to(self.device)
 
     def _tokens(self, segments: SegmentBatch) -> tuple[Tokens, torch.Tensor]:

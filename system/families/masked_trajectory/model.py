@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
 from system.config import ModelConfig
 from system.errors import ShapeError
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
-from system.models.distributions import SquashedNormal, bounded_log_std
+from system.models.action_forms import action_form
+from system.models.distributions import ActionDistribution
 from system.models.transformer import Transformer, attention_mask, sinusoidal_positions
 
 
@@ -26,7 +27,8 @@ class Tokens:
     """A window's contents in the task's own units; steps that are not valid are ignored.
 
     Attributes:
-        states, returns, actions, rewards: hidden entries may hold anything finite.
+        states, returns, rewards: hidden entries may hold anything finite.
+        actions: vectors, or numbers of discrete actions; hidden entries may hold any action.
         valid: the step belongs to the episode.
         returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
             well. None where all are.
@@ -34,7 +36,7 @@ class Tokens:
 
     states: Float[torch.Tensor, "B T S"]
     returns: Float[torch.Tensor, "B T"]
-    actions: Float[torch.Tensor, "B T A"]
+    actions: Shaped[torch.Tensor, "B T *action"]
     rewards: Float[torch.Tensor, "B T"]
     valid: Bool[torch.Tensor, "B T"]
     returns_known: Bool[torch.Tensor, "B T"] | None = None
@@ -51,7 +53,7 @@ class Reconstruction:
 
     states: Float[torch.Tensor, "B Q1 S"]
     returns: Float[torch.Tensor, "B Q2"]
-    actions: SquashedNormal
+    actions: ActionDistribution
     rewards: Float[torch.Tensor, "B Q3"]
 
 
@@ -61,6 +63,11 @@ class MaskedTrajectoryModel(nn.Module):
     Args:
         observation_dim, action_dim: S and A.
         config: sizes.
+        discrete: actions are numbers of A actions: tokens are one-hot, and the head gives a categorical
+            distribution in place of a Gaussian.
+
+    Attributes:
+        actions: the form of the actions.
     """
 
     observation_mean: torch.Tensor
@@ -69,11 +76,14 @@ class MaskedTrajectoryModel(nn.Module):
     return_scale: torch.Tensor
     positions: torch.Tensor
 
-    def __init__(self, observation_dim: int, action_dim: int, config: ModelConfig) -> None:
+    def __init__(
+        self, observation_dim: int, action_dim: int, config: ModelConfig, *, discrete: bool = False
+    ) -> None:
         super().__init__()
         width = config.width
-        dims = self._ordered(states=observation_dim, returns=1, actions=action_dim, rewards=1)
         self.config = config
+        self.actions = action_form(action_dim, discrete=discrete)
+        dims = self._ordered(states=observation_dim, returns=1, actions=self.actions.num_inputs, rewards=1)
         self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
         self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
         self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
@@ -84,8 +94,9 @@ class MaskedTrajectoryModel(nn.Module):
         self.state_head = self._regression_head(width, observation_dim)
         self.return_head = self._regression_head(width, 1)
         self.reward_head = self._regression_head(width, 1)
-        self.action_head = nn.Linear(width, 2 * action_dim)
-        # A wide first guess makes the first likelihoods astronomically bad; a small head starts near N(0, σ₀).
+        self.action_head = nn.Linear(width, self.actions.num_outputs)
+        # A wide first guess makes the first likelihoods astronomically bad; a small head starts near N(0, σ₀), or
+        # near a uniform choice.
         nn.init.normal_(self.action_head.weight, std=0.01 / width**0.5)
         nn.init.zeros_(self.action_head.bias)
         self.register_buffer("positions", sinusoidal_positions(config.context_length, width))
@@ -148,10 +159,9 @@ class MaskedTrajectoryModel(nn.Module):
         )
         return scale[0] + scale[1] * head(decoded).squeeze(-1)
 
-    def predict_actions(self, decoded: Float[torch.Tensor, "B Q D"]) -> SquashedNormal:
+    def predict_actions(self, decoded: Float[torch.Tensor, "B Q D"]) -> ActionDistribution:
         """The distribution of each action."""
-        mean, raw_log_std = self.action_head(decoded).chunk(2, dim=-1)
-        return SquashedNormal(mean, bounded_log_std(raw_log_std))
+        return self.actions.distribution(self.action_head(decoded))
 
     def standardize_states(self, states: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B S"]:
         """(state − mean) / std of the training split."""
@@ -175,7 +185,7 @@ class MaskedTrajectoryModel(nn.Module):
         contents = self._ordered(
             states=self.standardize_states(tokens.states),
             returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
-            actions=tokens.actions,
+            actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
         embedded, attended = [], []

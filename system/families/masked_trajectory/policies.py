@@ -3,8 +3,8 @@
 | name | acts with |
 |---|---|
 | random | uniform actions |
-| rcbc_mode | tanh(μ) of the return-conditioned distribution |
-| rcbc_mean | mean of its samples: planning without guidance, ξ = 0 |
+| rcbc_mode | mode of the return-conditioned distribution: tanh(μ), or the likeliest of discrete actions |
+| rcbc_mean | mean of its samples, or the most frequent action: planning without guidance, ξ = 0 |
 | q_only | horizon 1: samples weighted by the critic alone |
 | forward_mpc_m | forward MPC under return guidance |
 | forward_mpc_q | forward MPC under critic guidance |
@@ -26,26 +26,12 @@ from system.models.protocols import PlanningModel
 from system.planning.acting import Decision, Policy
 from system.planning.forward_mpc import forward_mpc
 from system.planning.history import History
+from system.planning.random_policies import random_policy
 from system.types import TaskSpec
 
 
-class RandomPolicy:
-    """Uniform actions in [−1, 1].
-
-    Args:
-        action_dim: A.
-    """
-
-    def __init__(self, action_dim: int) -> None:
-        self.action_dim = action_dim
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Ignores the history."""
-        return Decision((2.0 * torch.rand(len(rows), self.action_dim, generator=generator) - 1.0).numpy())
-
-
 class ReturnConditionedMode:
-    """tanh(μ) of the same distribution, at the same place of the window, as the planner's candidates.
+    """The mode of the same distribution, at the same place of the window, as the planner's candidates.
 
     Args:
         agent: its trajectory model.
@@ -62,7 +48,7 @@ class ReturnConditionedMode:
         horizon = max(1, self.config.horizon)
         context = _context(self.agent, history, rows, horizon, self.config.target_return_ratio)
         distribution = action_distribution(self.agent.model, context, horizon)
-        return Decision(distribution.mode()[:, 0].float().cpu().numpy())
+        return Decision.of(distribution.mode()[:, 0])
 
 
 class PlannedPolicy:
@@ -83,7 +69,7 @@ class PlannedPolicy:
         """Plans once for all the environments in `rows`."""
         context = _context(self.agent, history, rows, self.config.horizon, self.config.target_return_ratio)
         plan = forward_mpc(self.model, context, config=self.config, generator=generator)
-        return Decision(plan.action.float().cpu().numpy(), plan)
+        return Decision.of(plan.action, plan)
 
 
 class ReferenceActor:
@@ -100,7 +86,7 @@ class ReferenceActor:
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Draws nothing."""
         observations = torch.tensor(history.observations[rows, -1], device=self.agent.target_returns.device)
-        return Decision(self.agent.values.policy(observations).mode().cpu().numpy())
+        return Decision.of(self.agent.values.policy(observations).mode())
 
 
 def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningModel) -> PlannedPolicy:
@@ -112,7 +98,7 @@ def _critic_guided(agent: TrajectoryAgent, config: RunConfig) -> CriticGuided:
 
 
 def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
-    """The candidates' mean; the best of candidates that are all worth the same would be any one of them."""
+    """The candidates' mean or vote; the best of candidates that are all worth the same would be any of them."""
     select = "expectation" if planner.select == "argmax" else planner.select
     return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
 
@@ -120,7 +106,7 @@ def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig)
 Build = Callable[[TrajectoryAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
 
 TRAJECTORY_POLICIES: Mapping[str, Build] = {
-    "random": lambda agent, task, config, planner: RandomPolicy(task.action_dim),
+    "random": lambda agent, task, config, planner: random_policy(task),
     "rcbc_mode": lambda agent, task, config, planner: ReturnConditionedMode(agent, planner),
     "rcbc_mean": lambda agent, task, config, planner: _unguided(agent, config, planner),
     "q_only": lambda agent, task, config, planner: _planned(

@@ -27,24 +27,9 @@ from system.models.optimizer_state import mixed_precision
 from system.planning.acting import Decision, Policy
 from system.planning.beam_search import beam_search
 from system.planning.history import History
+from system.planning.random_policies import RandomButtons, random_policy
 from system.planning.utility import draw_candidate
 from system.types import TaskSpec
-
-
-class RandomButtons:
-    """Uniform over the actions that the game knows.
-
-    Args:
-        valid_actions: their numbers.
-    """
-
-    def __init__(self, valid_actions: tuple[int, ...]) -> None:
-        self.valid_actions = np.asarray(valid_actions, dtype=np.int64)
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Ignores the history."""
-        chosen = torch.randint(len(self.valid_actions), (len(rows),), generator=generator, device=generator.device)
-        return Decision(self.valid_actions[chosen.cpu().numpy()])
 
 
 class WithRandomActions:
@@ -144,7 +129,7 @@ class ClonePolicy:
 Build = Callable[[WorldActionAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
 
 FRAME_POLICIES: Mapping[str, Build] = {
-    "random": lambda agent, task, config, planner: RandomButtons(task.valid_actions),
+    "random": lambda agent, task, config, planner: random_policy(task),
     "q_greedy": lambda agent, task, config, planner: BeamSearchPolicy(
         agent, task, config, replace(planner, horizon=0)
     ),
