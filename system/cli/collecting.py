@@ -16,10 +16,10 @@ from system.distributed.collection import Collection, Collector
 from system.envs.registry import environment_specification, find_task
 from system.errors import ConfigError
 from system.runs.checkpoint import package_versions
-from system.runs.results import VERSIONS
 from system.runs.run_directory import SUMMARY, RunDirectory
 from system.tracking.console import ConsoleTracker
 from system.training.interruption import Interruption
+from system.training.results import VERSIONS
 
 AUTHOR = "offline-to-online"
 PONG = "ALE/Pong-v5"

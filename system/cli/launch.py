@@ -14,11 +14,12 @@ from typing import Any
 from system.cli.options import refuse_address, resolve_run, resolve_tracking_uri
 from system.config import RunConfig
 from system.config.loading import flatten, to_dict
+from system.data.prepared import PreparedData
 from system.errors import CheckpointError, ConfigError, Interrupted, SystemFailure
-from system.families.registry import resolve_device
+from system.families.building import resolve_device
+from system.families.registry import family_of
 from system.runs.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.runs.progress import Stage
-from system.runs.results import format_summary, summarize
 from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
 from system.runs.saved_agent import check_same_model, load_run_checkpoint, open_agent
 from system.tracking.composite import CompositeTracker, make_tracker
@@ -28,8 +29,9 @@ from system.tracking.sending import send_rest, send_to_mlflow, tracked_run
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
-from system.training.preparation import PreparedData, prepare_data, tokenize
+from system.training.preparation import prepare_data
 from system.training.protocols import Artifact, Tracker, Weights, Workers
+from system.training.results import format_summary, summarize
 from system.training.stages import work_through
 
 
@@ -132,14 +134,16 @@ def work(
     with ExitStack() as stack:
         interruption = stack.enter_context(stopping)
         tracker = stack.enter_context(tracking)
-        data = tokenize(
-            data,
-            config,
-            cache_folder,
-            **_tokenizers(config, found, origin),
-            progress=lambda done, total: tracker.progress("tokenizer", done, total, "updates"),
-            stop_if_asked=interruption.raise_if_asked,
-        )
+        prepare = family_of(config).prepare
+        if prepare is not None:
+            data = prepare(
+                data,
+                config,
+                cache_folder,
+                **_known(found, origin),
+                progress=lambda done, total: tracker.progress("prepare data", done, total, "updates"),
+                stop_if_asked=interruption.raise_if_asked,
+            )
         epoch = (
             0 if found is None or config.deterministic else found.content.documents["faults"]["driver_resumed"] + 1
         )
@@ -187,31 +191,22 @@ def _origin(config: RunConfig, start: Path | None) -> _Origin | None:
     return _Origin(path, content, is_pretrained=start is not None)
 
 
-def _tokenizers(
-    config: RunConfig, found: FoundCheckpoint | None, origin: _Origin | None
-) -> dict[str, Weights | None]:
-    """The frame tokenizer to keep, or the one to train further; none of them where a new one is trained."""
+def _known(found: FoundCheckpoint | None, origin: _Origin | None) -> dict[str, Weights | None]:
+    """The learner's state whose preparation of the data is to be kept, or which pretraining begins with."""
+    resumed = begun_with = None
     if found is not None:
-        return {"weights": _tokenizer_weights(found.content)}
-    if origin is None:
-        return {"weights": None}
-    known = _tokenizer_weights(origin.content)
-    if origin.is_pretrained or config.pretrain.tokenizer == "kept":
-        return {"weights": known}
-    return {"weights": None, "start_from": known if config.pretrain.tokenizer == "tuned" else None}
-
-
-def _tokenizer_weights(content: CheckpointContent) -> Weights:
-    """Those that a checkpoint's model was trained with."""
-    prefix = "agent.tokenizer."
-    state = content.tensors["learner"]
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        resumed = found.content.tensors["learner"]
+    elif origin is not None and origin.is_pretrained:
+        resumed = origin.content.tensors["learner"]
+    elif origin is not None:
+        begun_with = origin.content.tensors["learner"]
+    return {"resumed": resumed, "begun_with": begun_with}
 
 
 def _begin(run: Experiment, origin: _Origin | None) -> None:
     """A new run: everything that describes it is tracked once, and there is a checkpoint from the first."""
     run.tracker.log_parameters(flatten(to_dict(run.config)))
-    run.tracker.set_tags({"dataset": run.config.dataset.id, "algorithm": run.config.algorithm, **source_tags()})
+    run.tracker.set_tags({"dataset": run.config.dataset.id, "family": run.config.family, **source_tags()})
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
     for line in run.data.notes:
         run.tracker.note(line)

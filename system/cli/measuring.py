@@ -10,8 +10,8 @@ from typing import Any
 from system.cli.options import refuse_address, resolve_checkpoint
 from system.errors import ConfigError
 from system.evaluation.game_scores import format_games, summarize_games
-from system.evaluation.policies import CONDITIONED_ON_RETURN
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
+from system.families.registry import policy_traits
 from system.files import write_json
 from system.runs.saved_agent import SavedAgent, open_agent
 from system.tracking.console import ConsoleTracker
@@ -87,7 +87,9 @@ def _requests(saved: SavedAgent) -> list[EvaluationRequest]:
     evaluation = saved.config.evaluation
     only = evaluation.target_return_ratios[0] if len(evaluation.target_return_ratios) == 1 else None
     return [
-        EvaluationRequest(task.environment_id, policy, "report", only if policy in CONDITIONED_ON_RETURN else None)
+        EvaluationRequest(
+            task.environment_id, policy, "report", only if policy_traits(policy).conditioned else None
+        )
         for task in saved.tasks
         for policy in evaluation.policies
     ]

@@ -19,7 +19,6 @@ from system.documents.text import format_section
 from system.errors import ConfigError, Interrupted, SystemFailure
 from system.files import write_durably
 from system.runs.checkpoint import package_versions
-from system.runs.results import VERSIONS
 from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
 from system.sweeps.agenda import Agenda
 from system.sweeps.ledger import Job, TrialLedger
@@ -35,6 +34,7 @@ from system.tracking.trial_runs import TrialRuns
 from system.training.interruption import Interruption
 from system.training.preparation import prepare_data
 from system.training.protocols import Artifact, Tracker
+from system.training.results import VERSIONS
 
 SWEEPS = "tune_configs"
 LEDGER, BASE, BEST, REPORT, TRIALS, TUNE = "trials.jsonl", "base.yaml", "best.yaml", "report", "trials", "tune"
@@ -115,7 +115,7 @@ def _run_trials(
     from system.distributed.tuning import Shell, run_bundles, run_long, run_reused
 
     config, folder = plan.config, run_dir.path.resolve()
-    watch.tracker.set_tags({"kind": f"{config.kind} sweep", "algorithm": plan.base.algorithm, **source_tags()})
+    watch.tracker.set_tags({"kind": f"{config.kind} sweep", "family": plan.base.family, **source_tags()})
     shell = functools.partial(Shell, config, folder / TUNE, arguments.address, plan.base.online.env_steps)
     if config.kind == "planner":
         alone = {"CPU": 1.0} | ({"GPU": config.gpus_per_trial} if config.gpus_per_trial else {})

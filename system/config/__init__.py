@@ -8,7 +8,6 @@ from system.config.sections import (
     EvaluationConfig,
     EvaluatorPlacementConfig,
     LearnerPlacementConfig,
-    ModelConfig,
     OnlineConfig,
     PlacementConfig,
     PlannerConfig,
@@ -16,11 +15,7 @@ from system.config.sections import (
     RolloutPlacementConfig,
     RunConfig,
     SweepConfig,
-    TokenizerConfig,
     TrackingConfig,
-    TrajectoryTrainingConfig,
-    WorldActionConfig,
-    WorldActionTrainingConfig,
     setting,
 )
 
@@ -32,7 +27,6 @@ __all__ = [
     "EvaluationConfig",
     "EvaluatorPlacementConfig",
     "LearnerPlacementConfig",
-    "ModelConfig",
     "OnlineConfig",
     "PlacementConfig",
     "PlannerConfig",
@@ -40,10 +34,6 @@ __all__ = [
     "RolloutPlacementConfig",
     "RunConfig",
     "SweepConfig",
-    "TokenizerConfig",
     "TrackingConfig",
-    "TrajectoryTrainingConfig",
-    "WorldActionConfig",
-    "WorldActionTrainingConfig",
     "setting",
 ]

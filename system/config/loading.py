@@ -19,7 +19,16 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
+from system.config.registry import (
+    FAMILIES,
+    NamedFamily,
+    default_family,
+    family_named,
+    present_key,
+    present_tree,
+)
 from system.config.rules import validate
+from system.config.sections import RunConfig
 from system.config.strict_yaml import parse_yaml
 from system.config.worker_keys import expand_workers
 from system.errors import ConfigError
@@ -61,12 +70,12 @@ def load_config(
 
 
 def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Schema:
-    """Builds a checked configuration from what `to_dict` gave, then overrides.
+    """Builds a checked configuration from what `to_dict` gave, in this version or an earlier one, then overrides.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    merged: Tree = copy.deepcopy(dict(tree))
+    merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
     for override in overrides:
         _merge(merged, expand_workers(_parse_override(override)))
     config = _build(schema, merged, schema, ())
@@ -86,10 +95,14 @@ def checked_value(schema: type, key: str, value: Any) -> Any:
         ConfigError: there is no such key (names the nearest), it is a section, or the value does not fit.
     """
     tree = value
-    for part in reversed(key.split(".")):
+    parts = key.split(".")
+    for part in reversed(parts):
         tree = {part: tree}
+    if schema is RunConfig and parts[0] in FAMILIES:
+        tree["family"] = parts[0]
+        parts[0] = "method"
     config: Any = _build(schema, tree, schema, ())
-    for part in key.split("."):
+    for part in parts:
         config = getattr(config, part)
     if dataclasses.is_dataclass(config):
         raise ConfigError(f"{key}: is a section; name one of its keys")
@@ -97,8 +110,10 @@ def checked_value(schema: type, key: str, value: Any) -> Any:
 
 
 def to_dict(config: object) -> Tree:
-    """The configuration as nested dicts, lists and scalars, in the order of its fields."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    """The configuration as nested dicts, lists and scalars, in the order of its fields; a family's by its name."""
+    names = {"method": config.family} if isinstance(config, RunConfig) else {}
+    fields = dataclasses.fields(config)  # type: ignore[arg-type]
+    return {names.get(field.name, field.name): _plain(getattr(config, field.name)) for field in fields}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
@@ -192,16 +207,41 @@ def _build(schema: type[Schema], tree: Any, root: type, path: tuple[str, ...]) -
     fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(schema)
     values: Tree = {}
+    family = _family_of(tree) if schema is RunConfig else None
+    if family is not None:
+        del fields["method"]
     for name, value in tree.items():
         key = ".".join((*path, name))
+        if family is not None and name == family.name:
+            values["method"] = _build(family.section, value, root, (name,))
+            continue
         if name not in fields:
-            raise ConfigError(f"{key}: unknown key; {_nearest_key(key, root)}")
+            raise ConfigError(f"{key}: {_unknown(key, value, root, family)}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = _build(typing.cast(type, hints[name]), value, root, (*path, name))
         else:
             values[name] = _coerce(value, hints[name], key)
             _check_range(values[name], fields[name].metadata, key)
     return schema(**values)
+
+
+def _family_of(tree: Tree) -> NamedFamily:
+    name = tree.get("family", default_family())
+    if not isinstance(name, str):
+        raise ConfigError(f"family: {shown(name)} is not a name")
+    return family_named(name)
+
+
+def _unknown(key: str, value: Any, root: type, family: NamedFamily | None) -> str:
+    """Why there is no such key: it is another family's, it has another name now, or it never was one."""
+    if key in FAMILIES and family is not None:
+        return f"is a section of family {key}, and this run's is {family.name}"
+    full = next(iter(flatten({key: value})), key) if isinstance(value, dict) else key
+    now = present_key(full)
+    if now is not None:
+        names = [f"{each.former_name} is {each.name}" for each in FAMILIES.values() if each.former_name]
+        return f"is called {now} now" + (f" ({', '.join(names)})" if key == "algorithm" else "")
+    return f"unknown key; {_nearest_key(key, root, family)}"
 
 
 def _coerce(value: Any, hint: Any, key: str) -> Any:
@@ -263,9 +303,13 @@ def _all_keys(schema: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def _nearest_key(key: str, root: type) -> str:
+def _nearest_key(key: str, root: type, family: NamedFamily | None) -> str:
     """Suggests a key of the same section, else one of the same last name elsewhere, else the closest."""
     keys, leaf = _all_keys(root), key.rpartition(".")[2]
+    if root is RunConfig:
+        keys.remove("method")
+        own = family or FAMILIES.get(key.partition(".")[0]) or family_named(default_family())
+        keys += [own.name, *_all_keys(own.section, f"{own.name}.")]
     section = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
     matches = difflib.get_close_matches(key, section, n=1, cutoff=0.8)
     matches += [known for known in keys if known.rpartition(".")[2] == leaf]

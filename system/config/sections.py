@@ -5,8 +5,11 @@ from YAML and `--set` overrides and refuses what does not fit.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, cast
+
+from system.config.registry import default_family, family_named
+from system.errors import ConfigError
 
 Value = TypeVar("Value")
 
@@ -37,37 +40,6 @@ class DatasetConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
-    width: int = setting(64, low=8, high=4096, doc="embedding width D")
-    encoder_layers: int = setting(2, low=1, high=48)
-    decoder_layers: int = setting(1, low=1, high=48)
-    num_heads: int = setting(4, low=1, high=64)
-    dropout: float = setting(0.0, low=0.0, high=0.9)
-
-
-@dataclass(frozen=True)
-class TrajectoryTrainingConfig:
-    batch_size: int = setting(64, low=1, doc="segments a step, over all learners")
-    learning_rate: float = setting(1e-3, low=0.0, high=1.0)
-    final_learning_rate_fraction: float = setting(0.05, low=0.0, high=1.0, doc="end of the cosine")
-    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
-    weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
-    beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
-    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
-    task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
-    target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
-    target_entropy_share: float = setting(
-        0.1, low=0.0, high=1.0, doc="the same of discrete actions, as a share of log A"
-    )
-    entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
-    online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
-    weight_average: float = setting(
-        0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
-    )
-
-
-@dataclass(frozen=True)
 class CriticConfig:
     hidden_width: int = setting(256, low=8, high=8192)
     num_critics: int = setting(2, low=1, high=32, doc="ensemble members E; the minimum is used")
@@ -81,76 +53,8 @@ class CriticConfig:
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
-    vocabulary: int = setting(2048, low=2, high=32768, doc="number of different tokens")
-    tokens_per_side: int = setting(6, low=1, high=84, doc="K is its square; divides the frame's sides")
-    update_steps: int = setting(400, low=1)
-    batch_size: int = setting(128, low=1, doc="frames a step, over all games")
-    moving_share: float = setting(0.75, low=0.0, high=1.0, doc="of the patches learnt from, those that changed")
-
-
-@dataclass(frozen=True)
-class WorldActionConfig:
-    context_length: int = setting(8, low=2, high=256, doc="frames T seen by the transformer")
-    width: int = setting(128, low=8, high=4096, doc="embedding width D")
-    num_layers: int = setting(3, low=1, high=48)
-    num_heads: int = setting(4, low=1, high=64)
-    dropout: float = setting(0.0, low=0.0, high=0.9)
-    q_width: int = setting(256, low=8, high=8192, doc="hidden width of the Q head")
-    q_dropout: float = setting(0.0, low=0.0, high=0.9, doc="of the Q head's first layer")
-    num_q_heads: int = setting(1, low=1, high=16, doc="members E of the Q ensemble")
-    num_atoms: int = setting(51, low=2, high=1001, doc="Z, of the return distribution")
-    value_low: float = setting(-10.0, doc="smallest return on the support")
-    value_high: float = setting(30.0, doc="largest return on the support")
-
-    @property
-    def drops_out(self) -> bool:
-        """Whether two passes of training differ."""
-        return self.dropout > 0.0 or self.q_dropout > 0.0
-
-
-@dataclass(frozen=True)
-class WorldActionTrainingConfig:
-    objective: Literal["jowa", "clone", "conservative_q"] = setting(
-        "jowa", doc="joint; behaviour cloning alone; TD and CQL without the world losses (the baselines)"
-    )
-    batch_size: int = setting(16, low=1, doc="segments a step, over all learners")
-    optimizer: Literal["adamw", "muon"] = setting("adamw", doc="muon: of the backbone's matrices alone")
-    muon_rate_factor: float = setting(1.0, low=0.0, doc="Muon's learning rate over AdamW's")
-    learning_rate: float = setting(3e-4, low=0.0, high=1.0)
-    final_learning_rate_fraction: float = setting(
-        1.0, low=0.0, high=1.0, doc="end of the cosine, of the peak; 1: constant after the warm-up"
-    )
-    online_learning_rate: float = setting(1e-4, low=0.0, high=1.0, doc="constant, in the online stage")
-    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
-    weight_decay: float = setting(0.01, low=0.0, high=1.0, doc="on weight matrices only")
-    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
-    world_share: float = setting(0.5, low=0.0, high=1.0, doc="first part of pretraining, without TD and CQL")
-    world_weight: float = setting(1.0, low=0.0, doc="β of the world losses beside TD and CQL")
-    conservative_weight: float = setting(0.1, low=0.0, doc="α of CQL, and of COMBO for each planned step")
-    target_update_steps: int = setting(200, low=1, doc="between hard copies of the target head")
-    bootstrap_steps: int = setting(1, low=1, high=256, doc="n of the n-step returns that values are learnt from")
-    return_share: float = setting(
-        0.0, low=0.0, high=1.0, doc="of a value's target, what its episode really received; 0: bootstrapped alone"
-    )
-    imagined_share: float = setting(
-        0.0, low=0.0, high=0.9, doc="of pretraining's windows, those that end in planned, imagined steps; 0: none"
-    )
-    imagined_start: float = setting(0.3, low=0.0, high=1.0, doc="first part of pretraining, on data alone")
-    imagined_steps: int = setting(2, low=1, high=64, doc="planned by beam search at the end of such a window")
-    clone_weight: float = setting(
-        0.0, low=0.0, high=1e3, doc="of imitating the data's actions beside the joint losses; 0: nothing imitates"
-    )
-
-    @property
-    def imitates(self) -> bool:
-        """Whether there is an output that learns the data's actions."""
-        return self.objective == "clone" or (self.objective == "jowa" and self.clone_weight > 0.0)
-
-
-@dataclass(frozen=True)
 class PlannerConfig:
-    name: Literal["forward_mpc", "beam_search"] = setting("forward_mpc")
+    name: str = setting("", doc="a registered planner; empty: the family's own")
     guidance: Literal["critic", "return", "none"] = setting(
         "critic", doc="where values come from; none draws without guidance"
     )
@@ -179,12 +83,9 @@ class PlannerConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    update_steps: int = setting(2000, low=0, doc="joint updates of trajectory model and critics")
+    update_steps: int = setting(2000, low=0, doc="joint updates of everything that the family learns")
     from_checkpoint: str | None = setting(
         None, doc="a checkpoint, or a run directory: its newest one, whose weights are begun with (Atari)"
-    )
-    tokenizer: Literal["tuned", "kept", "new"] = setting(
-        "tuned", doc="that checkpoint's frame tokenizer: trained further on the dataset, as it is, or a new one"
     )
 
 
@@ -214,9 +115,7 @@ class OnlineConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    policies: tuple[str, ...] = setting(
-        ("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql")
-    )
+    policies: tuple[str, ...] = setting((), doc="that are measured; none: those that the family compares")
     episodes: int = setting(20, low=1, doc="episodes of each policy in a reported figure")
     schedule_episodes: int = setting(5, low=1, doc="episodes of the planner at each scheduled evaluation")
     selection_episodes: int = setting(4, low=1, doc="episodes, of other seeds, on which the ratio is chosen")
@@ -281,8 +180,14 @@ class PlacementConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
+    """Everything that a run depends on.
+
+    Attributes:
+        method: the family's own section; in files and overrides it has the family's name.
+    """
+
     seed: int = setting(0, low=0)
-    algorithm: Literal["m3pc", "jowa"] = setting("m3pc", doc="masked trajectory model, or world-action model")
+    family: str = setting("", doc="a registered method; empty: the first one")
     discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
     learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
     rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
@@ -293,12 +198,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
     compile: bool = setting(False, doc="torch.compile the model")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    trajectory: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    world: WorldActionConfig = field(default_factory=WorldActionConfig)
-    jowa: WorldActionTrainingConfig = field(default_factory=WorldActionTrainingConfig)
+    method: Any = None
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -307,10 +207,26 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     placement: PlacementConfig = field(default_factory=PlacementConfig)
 
+    def __post_init__(self) -> None:
+        """Fills in what the family decides where nothing is given."""
+        family = family_named(self.family or default_family())
+        filled: dict[str, Any] = {"family": family.name}
+        if self.method is None:
+            filled["method"] = family.section()
+        elif not isinstance(self.method, family.section):
+            raise ConfigError(f"family: {family.name} has a section of another family")
+        if not self.planner.name:
+            filled["planner"] = replace(self.planner, name=family.planner)
+        if not self.evaluation.policies:
+            filled["evaluation"] = replace(self.evaluation, policies=family.evaluated)
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
     @property
     def context_length(self) -> int:
-        """T, time steps that the configured algorithm's model sees."""
-        return self.world.context_length if self.algorithm == "jowa" else self.model.context_length
+        """T, time steps that the family's model sees."""
+        length: int = self.method.context_length
+        return length
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from system.distributed.calls import answer, describe
 from system.distributed.cluster import cluster_session
 from system.distributed.placement import ReservedPlaces, evaluator_bundle, refuse_to_wait_longer, spread_options
 from system.errors import WorkerLost
-from system.families.registry import build_agent
+from system.families.building import build_agent
 from system.training.evaluator import Evaluator, go_on
 from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
 from system.types import TaskSpec

@@ -16,7 +16,7 @@ from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.placement import ReservedPlaces, learner_bundle
 from system.errors import WorkerLost
-from system.families.registry import Foundation
+from system.families.building import Foundation
 from system.models.optimizer_state import keep_gradients
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import Metrics, Replay, UpdateRequest, Weights

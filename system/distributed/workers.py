@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from system.config import RunConfig
+from system.data.prepared import PreparedData
 from system.distributed.cluster import cluster_session
 from system.distributed.evaluator_group import EvaluatorGroup
 from system.distributed.head_watch import HeadLost
@@ -15,7 +16,6 @@ from system.distributed.rollout_group import MeasuredRolloutWorker, RolloutGroup
 from system.distributed.storage import check_shared_storage
 from system.training.evaluator import LocalEvaluators
 from system.training.learner_worker import LearnerWorker
-from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 
+from system.families.registry import policy_traits
+
 STAGES = ("offline", "online")
-PLANNERS = ("q_only", "forward_mpc_m", "forward_mpc_q", "beam")
-UNPLANNED = ("rcbc_mode", "rcbc_mean", "q_greedy", "clone", "clone_sampled")
 CHOSEN_HERE = "best planner and stronger clone are chosen by these episodes: slightly optimistic for the planner"
 
 
 def pair_planners(means: Mapping[str, float]) -> list[tuple[str, str]]:
     """Each planner of a stage and its rival: the stronger of the policies that do not plan.
 
-    With M³PC that is the stronger of the two readings of the return-conditioned clone, with JOWA of acting on Q
-    and, where it is evaluated, imitating. Both the order of the
-    planners and the rival are chosen by the very episodes that are then compared.
+    Which policies plan and which are rivals, their family says. Both the order of the planners and the rival are
+    chosen by the very episodes that are then compared.
 
     Args:
         means: mean return of every policy of the stage; others than planners and their rivals are ignored.
@@ -21,6 +20,6 @@ def pair_planners(means: Mapping[str, float]) -> list[tuple[str, str]]:
     Returns:
         The best planner first; nothing where there is no planner or no rival.
     """
-    planners = sorted((name for name in PLANNERS if name in means), key=lambda name: -means[name])
-    rivals = sorted((name for name in UNPLANNED if name in means), key=lambda name: -means[name])
+    planners = sorted((name for name in means if policy_traits(name).plans), key=lambda name: -means[name])
+    rivals = sorted((name for name in means if policy_traits(name).is_rival), key=lambda name: -means[name])
     return [(planner, rivals[0]) for planner in planners] if rivals else []

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system.documents.canvas import new_axes, new_figure, save_figure
-from system.families.masked_trajectory.open_loop import OpenLoopError
-
-MOST_DIMENSIONS = 6
+from system.documents.canvas import new_axes, save_figure
 
 
 def draw_learning_curve(schedule: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -42,32 +39,6 @@ def draw_utilities(utilities: Sequence[float], returns: Sequence[float], path: P
         axes.scatter(pairs[:, 0], pairs[:, 1], c=np.arange(len(pairs)), s=12, alpha=0.7)
     if len(pairs) > 2 and pairs.std(axis=0).all():
         axes.set_title(f"correlation {np.corrcoef(pairs.T)[0, 1]:.2f}; later episodes are brighter", fontsize=9)
-    save_figure(figure, path)
-
-
-def draw_open_loop_error(error: OpenLoopError, path: Path) -> None:
-    """Error of imagined observations and rewards by steps ahead, in standard deviations of the data."""
-    figure, axes = new_axes("steps ahead", "RMSE / standard deviation")
-    ahead = np.arange(1, len(error.states) + 1)
-    axes.plot(ahead, error.states, marker="o", label="observations")
-    axes.plot(ahead, error.unchanged, linestyle="--", label="observation unchanged")
-    axes.plot(np.arange(len(error.rewards)), error.rewards, marker="s", label="rewards")
-    axes.set_ylim(bottom=0.0)
-    axes.legend()
-    save_figure(figure, path)
-
-
-def draw_imagined_trajectory(error: OpenLoopError, path: Path) -> None:
-    """One imagined trajectory over the real one, a panel for each of the first observation dimensions."""
-    count = min(MOST_DIMENSIONS, error.real.shape[1])
-    figure = new_figure(7.0, 1.2 * count)
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    for dimension, axes in enumerate(panels):
-        axes.plot(error.real[:, dimension], color="black", label="real")
-        axes.plot(error.imagined[:, dimension], linestyle="--", label="imagined")
-        axes.set_ylabel(f"o[{dimension}]")
-    panels[0].legend(fontsize=8)
-    panels[-1].set_xlabel("steps ahead")
     save_figure(figure, path)
 
 

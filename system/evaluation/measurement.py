@@ -12,8 +12,9 @@ import torch
 
 from system.config import PlannerConfig, RunConfig
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent, make_policy
+from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
+from system.families.registry import Agent, policy_traits
 from system.families.world_action.policies import WithRandomActions
 from system.planning.acting import Decision, Policy
 from system.planning.history import History
@@ -57,7 +58,7 @@ class Measurer:
         """Plays episodes with the seeds first_seed, first_seed + 1, …; the same seeds for every policy.
 
         Args:
-            policy: a name of `system.evaluation.policies.POLICIES`.
+            policy: one of the family's.
             ratio: target-return ratio; None keeps the configured one.
             first_seed: of the resets; the policy's own randomness derives from it too.
             num_episodes: at least 1.
@@ -73,7 +74,7 @@ class Measurer:
         )
         return Measurement(
             policy=policy,
-            target_return_ratio=ratio if policy in CONDITIONED_ON_RETURN else None,
+            target_return_ratio=ratio if policy_traits(policy).conditioned else None,
             seeds=[seeds[played.position] for played in play.episodes],
             returns=[played.episode.episode_return for played in play.episodes],
             lengths=[played.episode.num_steps for played in play.episodes],
@@ -84,7 +85,7 @@ class Measurer:
         """The ratio with the highest mean return on the selection episodes, and the whole curve.
 
         Args:
-            policy: one of `CONDITIONED_ON_RETURN`.
+            policy: one that is conditioned on a return.
         """
         evaluation = self.config.evaluation
         curve: dict[float, float] = {}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from system.errors import SystemFailure
-from system.evaluation.compared_policies import CHOSEN_HERE, PLANNERS, STAGES, pair_planners
+from system.evaluation.compared_policies import CHOSEN_HERE, STAGES, pair_planners
 from system.evaluation.measurement import decision_quantiles
 from system.evaluation.statistics import (
     bootstrap_interval,
@@ -14,6 +14,7 @@ from system.evaluation.statistics import (
     match_episodes,
     paired_difference,
 )
+from system.families.registry import policy_traits
 from system.types import Measurement, TaskSpec
 
 Record = Mapping[str, Any]
@@ -101,7 +102,7 @@ def format_comparisons(comparisons: Sequence[Record]) -> str:
         f"{each['difference']:+.1f} [{each['ci95'][0]:+.1f}, {each['ci95'][1]:+.1f}]{_lost_pairs(each)}"
         for each in comparisons
     ]
-    if len({each["a"] for each in comparisons if each["a"] in PLANNERS and each["a"] != each["b"]}) > 1:
+    if len({each["a"] for each in comparisons if policy_traits(each["a"]).plans and each["a"] != each["b"]}) > 1:
         lines.append(f"({CHOSEN_HERE})")
     return "\n".join(lines)
 

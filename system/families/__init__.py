@@ -1,0 +1,4 @@
+"""The methods, a folder each: one import makes a family known to everything else."""
+
+from system.families.masked_trajectory import family as _masked_trajectory  # noqa: F401
+from system.families.world_action import family as _world_action  # noqa: F401

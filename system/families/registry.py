@@ -1,27 +1,43 @@
-"""The model families: what each brings to workers and loops, which know none of them."""
+"""What a model family brings to workers, loops, evaluation and configurations, which know none of them.
+
+A family is a folder whose `family.py` registers one record. Registering is light: what needs torch is imported by
+the functions of the record when they are called.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-import torch
+import numpy as np
 
-from system.config import RunConfig
+from system.config import PlannerConfig, RunConfig
+from system.config.registry import FAMILIES
 from system.data.replay.sampling import Windows
-from system.data.store.statistics import DatasetStatistics
-from system.errors import ConfigError
-from system.evaluation.policies import Agent
-from system.families.masked_trajectory.agent import TrajectoryAgent
-from system.families.masked_trajectory.learner import M3PCLearner
-from system.families.world_action.agent import WorldActionAgent
-from system.families.world_action.learner import WorldActionLearner
-from system.training.protocols import Replay, Weights
 from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
-Foundation = DatasetStatistics | Weights
-"""What of the training data is fixed before the first update and travels with the weights from then on: the
-statistics that inputs are standardised with, or the weights of the frame tokenizer."""
+
+class Agent(Protocol):
+    """What acts: a `torch.nn.Module` whose weights are all that a checkpoint needs to act."""
+
+    @property
+    def device(self) -> Any:
+        """Where the weights lie."""
+        ...
+
+    def perceive(self, observations: np.ndarray, game: int) -> np.ndarray:
+        """What of the environment's observations [N, ...] is remembered."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def to(self, device: Any) -> Any: ...
 
 
 class Learner(Protocol):
@@ -29,108 +45,121 @@ class Learner(Protocol):
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Any]:
         """One update step; returns scalars by name."""
         ...
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Weights, moments and duals, flat and named."""
+    def state(self) -> dict[str, Any]:
+        """Weights (under `agent.`), moments and duals, flat and named."""
         ...
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` gave."""
         ...
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self) -> dict[str, Any]:
         """What acting needs."""
         ...
 
 
 @dataclass(frozen=True)
-class Family:
-    """One model family.
+class PolicyTraits:
+    """How a policy is to be treated by what knows only its name.
 
     Attributes:
+        plans: it looks ahead, and explores by drawing candidates in proportion to their utility.
+        is_rival: the same model acting without looking ahead, which planners are compared with.
+        conditioned: it asks for a return, a ratio of the target-return table.
+    """
+
+    plans: bool = False
+    is_rival: bool = False
+    conditioned: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """One method. Whatever it lacks is None.
+
+    Attributes:
+        name, section, former, former_name, planner, asks, evaluated, batch_sizes, validate: as in
+            `system.config.registry.NamedFamily`.
+        serves: whether it can learn a task.
+        policies: name → traits of every way of acting, those of registered planners included.
+        planner_policy: the name under which the configured planner is evaluated.
+        make_policy: (name, agent, task, config, planner) → a policy of that name.
+        sizes: the keys within its section that weights are made for, nested, with their values.
         build: (task, config) → an agent with the run's initial weights.
         found: (agent, foundation): gives the agent what the training data say.
         learn: (agent, config, average_gradients=, shard=) → its learner.
         segments_per_step: rows of a batch of windows, over all learners.
-        transition_batches_per_step: batches of transitions that an update step takes beside the windows.
+        transition_batches: (number, rows) of the batches of transitions that an update step takes beside them.
         windows: what its learner is given: as in `SampleRequest`.
         refresh: (agent, replay, visible episodes): takes in what the replay has learnt, after online updates.
+        prepare: (data, config, cache_folder, resumed=, begun_with=, progress=, stop_if_asked=) → the data as the
+            learner wants them. `resumed`: a learner's state whose preparation must be kept; `begun_with`: one
+            that pretraining begins with.
+        diagnose: (agent, data, config, folder, stage) → curves by name, of which pictures lie in the folder then.
+        compile: compiles an agent's model in place.
+        learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
+        several_datasets: it can be trained on several datasets together.
     """
 
-    build: Callable[[TaskSpec, RunConfig], Agent]
+    name: str
+    section: type
+    planner: str
+    asks: Literal["proposals", "steps"]
+    evaluated: tuple[str, ...]
+    validate: Callable[[RunConfig], None]
+    serves: Callable[[TaskSpec], bool]
+    policies: Callable[[], Mapping[str, PolicyTraits]]
+    planner_policy: Callable[[RunConfig], str]
+    make_policy: Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any]
+    sizes: Callable[[RunConfig], dict[str, Any]]
+    build: Callable[[TaskSpec, RunConfig], Any]
     found: Callable[[Any, Any], None]
     learn: Callable[..., Learner]
+    batch_sizes: Callable[[RunConfig], Mapping[str, int]]
     segments_per_step: Callable[[RunConfig], int]
-    transition_batches_per_step: Callable[[RunConfig], int]
     windows: Windows
-    refresh: Callable[[Any, Replay, int | None], None]
+    transition_batches: Callable[[RunConfig], tuple[int, int]] = lambda config: (0, 0)
+    refresh: Callable[[Any, Any, int | None], None] | None = None
+    prepare: Callable[..., Any] | None = None
+    diagnose: Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None = None
+    compile: Callable[[Any], None] | None = None
+    learnt_by_updates: tuple[str, ...] = ()
+    several_datasets: bool = False
+    former: Mapping[str, str] = field(default_factory=dict)
+    former_name: str | None = None
+
+    @property
+    def begins_with_weights(self) -> bool:
+        """Whether pretraining can begin with another run's weights."""
+        return bool(self.learnt_by_updates)
+
+
+def register_family(family: Family) -> None:
+    """Makes a family known by its name, for configurations, loops, sweeps and reports alike."""
+    FAMILIES[family.name] = family
 
 
 def family_of(config: RunConfig) -> Family:
-    """The family of the configured algorithm."""
-    return FAMILIES[config.algorithm]
+    """The family of a configuration."""
+    family = FAMILIES[config.family]
+    assert isinstance(family, Family)
+    return family
 
 
-def resolve_device(config: RunConfig) -> torch.device:
-    """The device to learn and plan on: as configured, or CUDA where there is one.
-
-    Raises:
-        ConfigError: CUDA is asked for, and this process finds none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda, but torch finds none here; auto takes what there is")
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def families_for(task: TaskSpec) -> list[str]:
+    """Names of the families that can learn a task."""
+    return [each.name for each in FAMILIES.values() if isinstance(each, Family) and each.serves(task)]
 
 
-def build_agent(task: TaskSpec, config: RunConfig, foundation: Foundation | None = None) -> Agent:
-    """An agent with the run's initial weights, on the run's device.
-
-    Args:
-        task: dimensions; of several games any one.
-        config: algorithm, sizes and seed.
-        foundation: None if weights that carry it will be loaded.
-    """
-    family = family_of(config)
-    agent = family.build(task, config)
-    if foundation is not None:
-        family.found(agent, foundation)
-    return agent.to(resolve_device(config))
-
-
-def _raise_target_returns(agent: TrajectoryAgent, replay: Replay, visible_episodes: int | None) -> None:
-    """Asks for what the best online episodes reached, once they are better than the offline ones."""
-    table = torch.from_numpy(replay.target_returns(visible_episodes).copy())
-    agent.target_returns.copy_(torch.maximum(agent.target_returns, table.to(agent.target_returns)))
-
-
-def _keep(agent: WorldActionAgent, replay: Replay, visible_episodes: int | None) -> None:
-    """The world-action model asks for nothing that the replay knows."""
-
-
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "m3pc": Family(
-            build=TrajectoryAgent,
-            found=TrajectoryAgent.set_statistics,
-            learn=M3PCLearner,
-            segments_per_step=lambda config: config.trajectory.batch_size,
-            transition_batches_per_step=lambda config: config.critic.updates_per_step,
-            windows="ending",
-            refresh=_raise_target_returns,
-        ),
-        "jowa": Family(
-            build=WorldActionAgent,
-            found=WorldActionAgent.set_tokenizer,
-            learn=WorldActionLearner,
-            segments_per_step=lambda config: config.jowa.batch_size,
-            transition_batches_per_step=lambda config: 0,
-            windows="touching",
-            refresh=_keep,
-        ),
-    }
-)
+def policy_traits(name: str) -> PolicyTraits:
+    """Of a policy of any family; of a name that none knows, neither planning nor a rival."""
+    for family in FAMILIES.values():
+        traits = family.policies().get(name)
+        if traits is not None:
+            assert isinstance(traits, PolicyTraits)
+            return traits
+    return PolicyTraits()

@@ -6,27 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from system.config import RunConfig
-from system.config.loading import config_from_dict, first_difference, flatten, to_dict
+from system.config.loading import config_from_dict, first_difference, flatten
 from system.errors import CheckpointError, ConfigError
-from system.families.registry import Agent
+from system.families.building import load_agent
+from system.families.registry import Agent, family_of
 from system.runs.checkpoint import CheckpointContent, find_checkpoint, load_checkpoint
-from system.training.learner_worker import load_agent
 from system.types import TaskSpec
-
-SIZES = {
-    "m3pc": {
-        "model": ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
-        "critic": ("hidden_width", "num_critics", "layer_norm"),
-    },
-    "jowa": {
-        "world": (
-            *("context_length", "width", "num_layers", "num_heads"),
-            *("q_width", "num_q_heads", "num_atoms", "value_low", "value_high"),
-        ),
-        "tokenizer": ("vocabulary", "tokens_per_side"),
-    },
-}
-"""By algorithm: the keys that its weights are made for."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,8 @@ def check_same_model(path: Path, content: CheckpointContent, config: RunConfig) 
     )
     key = first_difference(theirs, ours)
     if key is not None:
-        raise CheckpointError(f"{path}: a model with {key} = {theirs[key]}, but this run's has {ours[key]}")
+        their, own = theirs.get(key), ours.get(key)
+        raise CheckpointError(f"{path}: a model with {key} = {their}, but this run's has {own}")
 
 
 def load_run_checkpoint(path: Path) -> CheckpointContent:
@@ -106,13 +92,7 @@ def load_run_checkpoint(path: Path) -> CheckpointContent:
 
 def _sizes(config: RunConfig) -> dict[str, Any]:
     """What a model's weights are made for, by key."""
-    sections: dict[str, Any] = to_dict(config)
-    kept = {
-        section: {name: value for name, value in sections[section].items() if name in names}
-        for section, names in SIZES[config.algorithm].items()
-    }
-    imitates = {"jowa": {"clone_weight": "above 0" if config.jowa.imitates else 0}} if "world" in kept else {}
-    return {"algorithm": config.algorithm, **kept, **imitates}
+    return {"family": config.family, config.family: family_of(config).sizes(config)}
 
 
 def _stage(content: CheckpointContent) -> str:

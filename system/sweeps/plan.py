@@ -10,6 +10,7 @@ from system.config.loading import checked_value, dump_yaml, flatten, load_config
 from system.config.strict_yaml import parse_yaml
 from system.errors import ConfigError
 from system.evaluation.policies import planner_policy_name
+from system.planning.registry import planner_named
 from system.runs.checkpoint import find_checkpoint
 from system.runs.saved_agent import check_same_model, load_run_checkpoint
 from system.sweeps.planner_trial import open_planner
@@ -23,13 +24,7 @@ SEARCHED = {"planner": ("planner",), "run": (), "online": ()}
 FIXED = {"planner": ("planner", "evaluation", "tracking", "device", "precision", "num_threads")}
 """Sections and keys that `set` may hold in a sweep that trains nothing."""
 
-UNREAD = {
-    "forward_mpc": ("beam_width", "support_threshold", "imagine_without_choice"),
-    "beam_search": ("guidance", "num_candidates", "target_return_ratio"),
-}
-"""By planner: the keys of the section `planner` that make no difference to it."""
-
-NEVER = ("seed", "tracking", "planner.name", "algorithm")
+NEVER = ("seed", "tracking", "planner.name", "family")
 """Not searched: the sweep's own business, or what makes another system of it."""
 
 
@@ -189,7 +184,7 @@ def plan_sweep(config: SweepConfig, *, presets: Path) -> SweepPlan:
             check_same_model(path, load_run_checkpoint(path), base)
         if config.scheduler == "asha" and base.online.env_steps == 0:
             raise ConfigError("scheduler: asha judges by online evaluations, and online.env_steps is 0")
-    for key in (f"planner.{name}" for name in UNREAD[base.planner.name]):
+    for key in (f"planner.{name}" for name in planner_named(base.planner.name).ignores):
         if key in space.keys:
             raise ConfigError(f"space.{key}: {base.planner.name} does not read it")
     plan = SweepPlan(config, base, space, fixed, origin)

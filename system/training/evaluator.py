@@ -7,8 +7,8 @@ import torch
 
 from system.config import RunConfig
 from system.evaluation.measurement import SCHEDULE_SEEDS, Measurer
-from system.evaluation.policies import CONDITIONED_ON_RETURN, Agent
-from system.families.registry import build_agent
+from system.families.building import build_agent
+from system.families.registry import Agent, policy_traits
 from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
 from system.types import TaskSpec
 
@@ -43,7 +43,7 @@ class Evaluator:
             episodes = self.config.evaluation.schedule_episodes
             return EvaluationResult(measurer.measure(policy, ratio, SCHEDULE_SEEDS, episodes), {})
         curve: dict[float, float] = {}
-        if ratio is None and policy in CONDITIONED_ON_RETURN:
+        if ratio is None and policy_traits(policy).conditioned:
             ratio, curve = measurer.choose_ratio(policy)
         return EvaluationResult(measurer.report(policy, ratio), curve)
 

@@ -10,16 +10,16 @@ import torch
 
 from system.config import RunConfig
 from system.config.loading import to_dict
+from system.data.prepared import PreparedData
 from system.errors import CheckpointError, SystemFailure, WorkerLost
-from system.families.registry import Agent, build_agent
+from system.families.building import build_agent, load_agent
+from system.families.registry import Agent, family_of
 from system.runs.checkpoint import CheckpointContent, load_checkpoint
 from system.runs.checkpoint_writer import CheckpointWriter
 from system.runs.progress import Faults, Progress, Stage
 from system.runs.run_directory import RunDirectory
 from system.training.interruption import Interruption
-from system.training.learner_worker import load_agent
 from system.training.metric_window import MetricWindow
-from system.training.preparation import PreparedData
 from system.training.protocols import (
     SKIPPED,
     EvaluationRequest,
@@ -30,9 +30,6 @@ from system.training.protocols import (
     UpdateRequest,
     Workers,
 )
-
-# Of a learner's state, the weights that pretraining can begin with: the tokenizer is the data's.
-LEARNT_BY_UPDATES = ("agent.model.", "agent.target_head.")
 
 
 class Experiment:
@@ -281,7 +278,8 @@ class Experiment:
         """
         state = content.tensors["learner"]
         load_agent(self.data.task, self.config, state, str(path))
-        learnt = {name: value for name, value in state.items() if name.startswith(LEARNT_BY_UPDATES)}
+        taken = family_of(self.config).learnt_by_updates
+        learnt = {name: value for name, value in state.items() if name.startswith(taken)}
         self.workers.learners.load_state({**self.workers.learners.state(), **learnt})
         self.progress.weights_version += 1
         self.tracker.note(f"pretraining begins with the weights of {path}")

@@ -9,7 +9,7 @@ from torch import Generator
 
 from system.config import RunConfig
 from system.evaluation.policies import planner_policy_name
-from system.evaluation.summary import PLANNERS
+from system.families.registry import family_of
 from system.planning.acting import Decision, Policy
 from system.planning.history import History
 from system.planning.utility import choose_action
@@ -28,7 +28,8 @@ def choose_exploration(config: RunConfig, curves: Mapping[str, Mapping[str, floa
         The configured planner and ratio where nothing was evaluated.
     """
     configured = planner_policy_name(config)
-    names = PLANNERS if config.online.explore_with == "best" else (configured,)
+    plans = (name for name, traits in family_of(config).policies().items() if traits.plans)
+    names = tuple(plans) if config.online.explore_with == "best" else (configured,)
     scores = {
         (name, float(ratio)): mean for name in names for ratio, mean in curves.get(f"offline/{name}", {}).items()
     }

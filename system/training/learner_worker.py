@@ -9,8 +9,9 @@ import torch
 
 from system import fault_points
 from system.config import RunConfig
-from system.errors import CheckpointError, LearningDiverged
-from system.families.registry import Agent, Foundation, build_agent, family_of
+from system.errors import LearningDiverged
+from system.families.building import Foundation, build_agent
+from system.families.registry import family_of
 from system.models.optimizer_state import AverageGradients, keep_gradients
 from system.seeding import derive_seed
 from system.training.process_memory import keep_freed_memory
@@ -20,41 +21,6 @@ from system.types import SegmentBatch, TaskSpec, TransitionBatch
 MOST_SKIPPED_IN_A_ROW = 10
 
 Drawn = TypeVar("Drawn")
-
-
-def load_agent(task: TaskSpec, config: RunConfig, state: Weights, source: str) -> Agent:
-    """An agent in evaluation mode with the weights of a learner's state.
-
-    Args:
-        task, config: dimensions and sizes.
-        state: what `LearnerWorker.state` gave.
-        source: named in errors.
-
-    Raises:
-        CheckpointError: a weight is missing, unexpected or of another shape; names it.
-    """
-    agent = build_agent(task, config)
-    weights = {name.removeprefix("agent."): value for name, value in state.items() if name.startswith("agent.")}
-    check_weights(agent, weights, source)
-    agent.load_state_dict(weights)
-    return agent.eval()
-
-
-def check_weights(agent: Agent, weights: Weights, source: str) -> None:
-    """Compares names and shapes with an agent's own.
-
-    Raises:
-        CheckpointError: naming the first that differs.
-    """
-    own = agent.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights:
-            raise CheckpointError(f"{source}: weight {name} is missing")
-        if name not in own:
-            raise CheckpointError(f"{source}: weight {name} is unexpected")
-        if own[name].shape != weights[name].shape:
-            found, expected = tuple(weights[name].shape), tuple(own[name].shape)
-            raise CheckpointError(f"{source}: weight {name} has shape {found}, expected {expected}")
 
 
 class LearnerWorker:
@@ -89,7 +55,8 @@ class LearnerWorker:
         self.learner = self.family.learn(self.agent, config, average_gradients=average_gradients, shard=shard)
         self._skipped_in_a_row = 0
         if config.compile:
-            self.agent.model.compile(dynamic=True)
+            assert self.family.compile is not None, "checked with the configuration"
+            self.family.compile(self.agent)
 
     def update(self, request: UpdateRequest) -> Metrics:
         """Makes `request.num_steps` updates; returns the mean of each metric over them.
@@ -124,7 +91,7 @@ class LearnerWorker:
                     f"{bad} has not been finite in {self._skipped_in_a_row} updates, the latest of them "
                     f"{request.stage} update step {step}; checkpoints are from before"
                 )
-        if request.stage == "online":
+        if request.stage == "online" and self.family.refresh is not None:
             self.family.refresh(self.agent, self.replay, request.visible_episodes)
         means = {name: total / (request.num_steps - skipped) for name, total in sums.items()}
         return {**means, SKIPPED: float(skipped)}
@@ -147,13 +114,11 @@ class LearnerWorker:
         return self.replay.sample_segments(self._request(request, size, seed))
 
     def _transitions(self, request: UpdateRequest, step: int) -> list[TransitionBatch]:
-        batches = []
-        for index in range(self.family.transition_batches_per_step(self.config)):
-            seed = derive_seed(self.config.seed, "transitions", request.stage, step, index)
-            batches.append(
-                self.replay.sample_transitions(self._request(request, self.config.critic.batch_size, seed))
-            )
-        return batches
+        number, size = self.family.transition_batches(self.config)
+        seeds = [
+            derive_seed(self.config.seed, "transitions", request.stage, step, index) for index in range(number)
+        ]
+        return [self.replay.sample_transitions(self._request(request, size, seed)) for seed in seeds]
 
     def _request(self, request: UpdateRequest, batch_size: int, seed: int) -> SampleRequest:
         return SampleRequest(

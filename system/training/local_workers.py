@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from system.config import RunConfig
+from system.data.prepared import PreparedData
 from system.data.replay.buffer import ReplayBuffer
 from system.data.replay.episode_log import EpisodeLog
 from system.training.evaluator import LocalEvaluators
 from system.training.learner_worker import LearnerWorker
-from system.training.preparation import PreparedData
 from system.training.rollout_worker import LocalRollouts, RolloutWorker
 
 

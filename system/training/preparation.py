@@ -1,52 +1,21 @@
 """From a configuration to the data a run works with."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from system.config import RunConfig
+from system.data.prepared import PreparedData
 from system.data.sources.minari import LoadedDataset, load_datasets
 from system.data.store.episodes import EpisodeStore, concatenate
 from system.data.store.split import limit_transitions, repeated_episodes, split_by_game
 from system.data.store.statistics import compute_statistics
 from system.envs.registry import ENVIRONMENTS
 from system.errors import ConfigError
-from system.families.registry import Foundation, resolve_device
-from system.families.world_action.tokens import encode_store, prepare_tokenizer, restore_tokenizer
-from system.training.protocols import Weights
+from system.families.registry import families_for, family_of
 from system.types import TaskSpec
-
-
-@dataclass(frozen=True)
-class PreparedData:
-    """What is trained on, and what is held out.
-
-    Attributes:
-        tasks: the environment, with the reference scores; several games where several datasets are merged.
-        training, validation: the two parts of the dataset; validation may have no episodes.
-        foundation: what of the training part travels with the weights.
-        frames: what the tokens of the validation part were made from; None where there are no frames.
-        num_dropped: episodes left out as unfit.
-        notes: lines that a person should see of how the data were divided.
-        description: id, digest, episodes, steps and returns of the whole dataset, for the summary.
-    """
-
-    tasks: tuple[TaskSpec, ...]
-    training: EpisodeStore
-    validation: EpisodeStore
-    foundation: Foundation
-    num_dropped: int
-    description: dict[str, Any]
-    frames: EpisodeStore | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def task(self) -> TaskSpec:
-        """The first of the tasks; all have the same dimensions."""
-        return self.tasks[0]
 
 
 def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
@@ -57,17 +26,17 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
         cache_folder: where their columns are kept for memory mapping.
 
     Returns:
-        Of frames the foundation is still empty: see `tokenize`.
+        Of frames the foundation is still empty: the family prepares it.
 
     Raises:
         DataError: a dataset is missing or unfit, or they don't go together.
-        ConfigError: there are too few episodes for the configured split, or the algorithm is for other tasks.
+        ConfigError: there are too few episodes for the configured split, or the family is for other tasks.
     """
     datasets = load_datasets(
         config.dataset, environments=ENVIRONMENTS, discount=config.discount, cache_folder=cache_folder
     )
     tasks = tuple(dataset.task for dataset in datasets)
-    _check_algorithm(config, tasks[0])
+    _check_family(config, tasks[0])
     whole = datasets[0].store if len(datasets) == 1 else concatenate([dataset.store for dataset in datasets])
     training, validation = split_by_game(whole.game, config.dataset.validation_fraction, config.seed)
     if len(training) == 0:
@@ -97,53 +66,6 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
     )
 
 
-def tokenize(
-    data: PreparedData,
-    config: RunConfig,
-    cache_folder: Path,
-    *,
-    weights: Weights | None,
-    start_from: Weights | None = None,
-    progress: Callable[[int, int], None],
-    stop_if_asked: Callable[[], None],
-) -> PreparedData:
-    """The same data with tokens in place of frames; data without frames as they are.
-
-    Args:
-        data: as `prepare_data` gave it.
-        config: the tokenizer's settings.
-        cache_folder: where tokenizer and tokens are kept.
-        weights: of the tokenizer that a checkpoint's model knows; None trains one.
-        start_from: of one that is trained further then, as in `prepare_tokenizer`.
-        progress, stop_if_asked: as in `prepare_tokenizer`.
-
-    Raises:
-        CheckpointError: the weights are not of a tokenizer with these settings.
-    """
-    shape = data.task.frame_shape
-    if shape is None:
-        return data
-    if weights is None:
-        tokenizer = prepare_tokenizer(
-            data.training,
-            config,
-            cache_folder,
-            progress,
-            start_from,
-            device=resolve_device(config),
-            stop_if_asked=stop_if_asked,
-        )
-    else:
-        tokenizer = restore_tokenizer(weights, config, shape).to(resolve_device(config))
-    return replace(
-        data,
-        training=encode_store(tokenizer, data.training, cache_folder),
-        validation=encode_store(tokenizer, data.validation, cache_folder),
-        frames=data.validation,
-        foundation={name: value.cpu() for name, value in tokenizer.state_dict().items()},
-    )
-
-
 def _without_repetitions(
     whole: EpisodeStore, training: np.ndarray, validation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -159,11 +81,12 @@ def _without_repetitions(
     return np.sort(np.concatenate([training, validation[repeated]])), held_out, (note,)
 
 
-def _check_algorithm(config: RunConfig, task: TaskSpec) -> None:
-    needed = "jowa" if task.frame_shape is not None else "m3pc"
-    if config.algorithm != needed:
+def _check_family(config: RunConfig, task: TaskSpec) -> None:
+    if not family_of(config).serves(task):
+        able = families_for(task)
+        hint = f"{' or '.join(able)} can" if able else "no registered family can"
         raise ConfigError(
-            f"algorithm: {config.algorithm} can't learn {task.environment_id} of {config.dataset.id}; {needed} can"
+            f"family: {config.family} can't learn {task.environment_id} of {config.dataset.id}; {hint}"
         )
 
 

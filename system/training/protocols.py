@@ -80,7 +80,7 @@ class Exploration:
     """How rollout workers act.
 
     Attributes:
-        policy: a planner's name in `system.evaluation.policies.POLICIES`; candidates are drawn in proportion
+        policy: one of the family's policies that plan; candidates are drawn in proportion
             to their utility.
         target_return_ratio: asked of it.
     """
@@ -167,7 +167,7 @@ class EvaluationRequest:
 
     Attributes:
         environment: id of the task that it plays.
-        policy: a name of `system.evaluation.policies.POLICIES`.
+        policy: one of the family's.
         purpose: `report` plays the reported episodes and times decisions; `schedule` plays those of the
             online stage's scheduled evaluations.
         target_return_ratio: asked of it; with None a report chooses the one that does best on episodes of its own.

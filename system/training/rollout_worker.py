@@ -10,7 +10,7 @@ from system.config import RunConfig
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import Play, play_episodes
-from system.families.registry import build_agent
+from system.families.building import build_agent
 from system.seeding import derive_seed, torch_generator
 from system.training.exploration import MixedExploration
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights

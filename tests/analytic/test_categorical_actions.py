@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from system.config import ModelConfig
 from system.errors import PlannerError
+from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.learner import trajectory_losses
 from system.families.masked_trajectory.masks import ACTIONS, empty_mask
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from system.config import WorldActionConfig
 from system.families.world_action.categorical_value import (
     CategoricalValueHead,
     expected_value,
     mixture,
     project_distribution,
 )
+from system.families.world_action.config import WorldActionConfig
 
 SUPPORT = torch.linspace(-2.0, 6.0, 17)
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from system.config import PlannerConfig, TokenizerConfig, WorldActionConfig
+from system.config import PlannerConfig
 from system.decisions import TokenContext
+from system.families.world_action.config import TokenizerConfig, WorldActionConfig
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.families.world_action.imagination import WorldActionImagination
 from system.families.world_action.model import WorldActionModel

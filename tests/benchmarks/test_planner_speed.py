@@ -30,7 +30,7 @@ def seconds(call: Callable[[], object]) -> float:
 def test_forward_mpc_against_the_plain_form(capsys: pytest.CaptureFixture[str]) -> None:
     config = RunConfig(planner=PlannerConfig(num_candidates=32))
     agent = TrajectoryAgent(TASK, config).eval()
-    length = config.model.context_length - config.planner.horizon + 1
+    length = config.method.model.context_length - config.planner.horizon + 1
     context = Context(
         observations=torch.randn(1, length, 11),
         actions=torch.rand(1, length - 1, 3),

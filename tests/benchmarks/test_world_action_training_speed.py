@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from configs import world_config
 from torch import nn
 
-from system.config import RunConfig, WorldActionConfig, WorldActionTrainingConfig
+from system.config import RunConfig
 from system.envs.registry import find_task
 from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.config import WorldActionConfig, WorldActionTrainingConfig
 from system.families.world_action.learner import WorldActionLearner
 from system.families.world_action.losses import TokenWindows, backups, value_losses, world_losses
 from system.types import SegmentBatch
@@ -37,12 +39,12 @@ def seconds(call: Callable[[], object]) -> float:
 
 def draw_segments(config: RunConfig) -> SegmentBatch:
     """Whole windows of random tokens, actions and rewards."""
-    shape = (config.jowa.batch_size, config.world.context_length)
+    shape = (config.method.training.batch_size, config.method.model.context_length)
     generator = np.random.default_rng(0)
     full = np.ones(shape, dtype=bool)
-    tokens = config.tokenizer.tokens_per_side**2
+    tokens = config.method.tokenizer.tokens_per_side**2
     return SegmentBatch(
-        observations=generator.integers(config.tokenizer.vocabulary, size=(*shape, tokens)).astype(np.int16),
+        observations=generator.integers(config.method.tokenizer.vocabulary, size=(*shape, tokens)).astype(np.int16),
         actions=generator.choice(TASK.valid_actions, size=shape),
         rewards=generator.integers(-1, 2, size=shape).astype(np.float32),
         returns_to_go=np.zeros(shape, np.float32),
@@ -59,12 +61,12 @@ def plain_update(learner: WorldActionLearner, segments: SegmentBatch) -> float:
     windows = TokenWindows.of(segments, learner.device)
     model.zero_grad(set_to_none=True)
     world = world_losses(model, model(windows.tokens, windows.actions, windows.game), windows)
-    (config.jowa.world_weight * (world["token"] + world["reward"] + world["end"])).backward()
+    (config.method.training.world_weight * (world["token"] + world["reward"] + world["end"])).backward()
     features = model(windows.tokens, windows.actions, windows.game)[:, :, model.tokens_per_frame - 1]
-    plan = backups(windows, config.discount, config.jowa.bootstrap_steps)
+    plan = backups(windows, config.discount, config.method.training.bootstrap_steps)
     value = value_losses(agent, features, features.detach(), windows, plan)
-    (value["td"] + config.jowa.conservative_weight * value["conservative"]).backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.jowa.gradient_clip)
+    (value["td"] + config.method.training.conservative_weight * value["conservative"]).backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.method.training.gradient_clip)
     learner.optimizers["world_action_optimizer"].step()
     return norm.item()
 
@@ -73,11 +75,10 @@ def plain_update(learner: WorldActionLearner, segments: SegmentBatch) -> float:
 @pytest.mark.parametrize("size", CASES)
 def test_training_tokens_per_second(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     world, batch_size = CASES[size]
-    config = RunConfig(
-        algorithm="jowa",
+    config = world_config(
         precision="float32",
-        world=world,
-        jowa=WorldActionTrainingConfig(batch_size=batch_size, world_share=0.0, target_update_steps=1_000_000),
+        model=world,
+        training=WorldActionTrainingConfig(batch_size=batch_size, world_share=0.0, target_update_steps=1_000_000),
     )
     segments = draw_segments(config)
     agent = WorldActionAgent(TASK, config)

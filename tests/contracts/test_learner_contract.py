@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from configs import masked_config, with_method
 
-from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
+from system.config import CriticConfig, PretrainConfig, RunConfig
 from system.data.replay.buffer import ReplayBuffer
 from system.data.store.episodes import EpisodeStore
 from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
-from system.families.registry import Foundation, build_agent
+from system.families.building import Foundation, build_agent
+from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
 from system.families.world_action.losses import TokenWindows
 from system.models.optimizer_state import keep_gradients
 from system.training.learner_worker import LearnerWorker
@@ -69,9 +71,9 @@ def tokenizer_weights(store: EpisodeStore) -> Foundation:
     return jowa_windows.make_agent().tokenizer.state_dict()
 
 
-M3PC = RunConfig(
+M3PC = masked_config(
     model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
-    trajectory=TrajectoryTrainingConfig(batch_size=8, warmup_steps=2),
+    training=TrajectoryTrainingConfig(batch_size=8, warmup_steps=2),
     critic=CriticConfig(hidden_width=16, batch_size=8, updates_per_step=1),
     pretrain=PretrainConfig(update_steps=8),
 )
@@ -150,7 +152,7 @@ def test_weights_are_all_that_acting_needs(subject: Subject) -> None:
 
 def test_truncation_is_not_termination(subject: Subject) -> None:
     """The same steps, but for how their episodes end: other values are learnt of them."""
-    baseline = replace(subject.config, jowa=replace(subject.config.jowa, objective="conservative_q"))
+    baseline = with_method(subject.config, training=replace(subject.config.method.training, objective="conservative_q"))
     values = {}
     for ending in ("terminated", "time_limit", "cut"):
         worker = replace(subject, config=baseline).worker(ending)
@@ -178,8 +180,8 @@ def test_ends_are_learnt_where_they_are_read(subject: Subject, monkeypatch: pyte
         seen.clear()
         worker.update(UpdateRequest(stage, 0, 40, 0.5))
         valid = np.concatenate([segments.valid for segments in seen])
-        assert (valid[:, -1].all()) == (subject.config.algorithm == "m3pc")
-        if subject.config.algorithm == "jowa":
+        assert (valid[:, -1].all()) == (subject.config.family == "masked_trajectory")
+        if subject.config.family == "world_action":
             windows = [TokenWindows.of(segments, torch.device("cpu")) for segments in seen]
             assert torch.cat([each.terminated for each in windows]).any(dim=0).all()
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from configs import masked_config
 
-from system.config import CriticConfig, ModelConfig, PlannerConfig, RunConfig
+from system.config import CriticConfig, PlannerConfig
 from system.decisions import Context, Plan
 from system.errors import PlannerError
 from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import Imagination, PlanningModel
 from system.planning.forward_mpc import forward_mpc
@@ -36,7 +38,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {"forward_mpc": forward_mpc}
 @pytest.fixture(scope="module", params=TASKS)
 def agent(request: pytest.FixtureRequest) -> TrajectoryAgent:
     model = ModelConfig(context_length=WINDOW, width=16, encoder_layers=1, decoder_layers=1, num_heads=2)
-    config = RunConfig(model=model, critic=CriticConfig(hidden_width=16))
+    config = masked_config(model=model, critic=CriticConfig(hidden_width=16))
     agent = TrajectoryAgent(TASKS[request.param], config).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -235,7 +237,7 @@ def test_a_model_that_dreams_nan_is_not_acted_on() -> None:
 
 def test_action_probabilities_that_are_no_numbers_are_not_acted_on(agent: TrajectoryAgent) -> None:
     """A draw from them would pass for an action, also where nothing is imagined."""
-    broken = TrajectoryAgent(agent.task, RunConfig(model=agent.model.config, critic=CriticConfig(hidden_width=16)))
+    broken = TrajectoryAgent(agent.task, masked_config(model=agent.model.config, critic=CriticConfig(hidden_width=16)))
     with torch.no_grad():
         broken.model.action_head.bias.fill_(float("nan"))
     context = make_context(agent.task, 2, CONFIG.horizon)

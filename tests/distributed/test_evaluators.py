@@ -14,7 +14,7 @@ from system.distributed import evaluator_group
 from system.distributed.evaluator_group import EvaluatorGroup
 from system.distributed.rollout_group import RolloutGroup
 from system.errors import ClusterLost, Interrupted, PlannerError, SystemFailure, WorkerLost
-from system.families.registry import build_agent
+from system.families.building import build_agent
 from system.training.evaluator import LocalEvaluators
 from system.training.protocols import EvaluationRequest, EvaluationResult, Evaluators, Weights
 from system.types import TaskSpec

@@ -77,7 +77,7 @@ def test_a_worker_without_room_joins_later(group: Any) -> None:
     workers = group(num=2, at_least=1)
     workers.wait_until_started()
     assert workers.num_started() == workers.num_idle() == 1
-    workers.submit(EXPLORATIONS["m3pc"])
+    workers.submit(EXPLORATIONS["masked_trajectory"])
     assert workers.num_pending() == 1, "no round with old weights waits for the other one"
     assert workers.num_idle() == 0
     ray.kill(tenant)

@@ -81,7 +81,7 @@ def play_through_module(module: PlannerModule, environments: EnvironmentBatch) -
 def test_the_module_plays_as_the_policy_does(checkpoint: Path) -> None:
     saved = open_agent(checkpoint)
     task, config = saved.tasks[0], saved.config
-    policy = "rcbc_mode" if config.algorithm == "m3pc" else "q_greedy"
+    policy = "rcbc_mode" if config.family == "masked_trajectory" else "q_greedy"
     environments = EnvironmentBatch(task.environment_id, 2, max_episode_steps=MAX_STEPS)
     expected = play_episodes(
         make_policy(policy, saved.agent, task, config, config.planner),
@@ -99,7 +99,7 @@ def test_the_module_plays_as_the_policy_does(checkpoint: Path) -> None:
 
 def test_exploring_draws(checkpoint: Path) -> None:
     saved = open_agent(checkpoint)
-    policy = "forward_mpc_q" if saved.config.algorithm == "m3pc" else "q_greedy"
+    policy = "forward_mpc_q" if saved.config.family == "masked_trajectory" else "q_greedy"
     module = make_module(checkpoint, policy)
     environments = EnvironmentBatch(saved.tasks[0].environment_id, 1)
     observations = np.repeat(environments.reset([0], [0]), 64, axis=0)

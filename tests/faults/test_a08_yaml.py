@@ -20,7 +20,7 @@ CORPUS = {
     "string for a number": ("planner:\n  horizon: four\n", "planner.horizon: 'four' is not an integer"),
     "negative rate": (
         "trajectory:\n  learning_rate: -1e-4\n",
-        "trajectory.learning_rate: -0.0001 is out of range",
+        "masked_trajectory.training.learning_rate: -0.0001 is out of range",
     ),
     "octal is no number": ("seed: 010\n", "seed: '010' is not an integer"),
     "sexagesimal is no number": ("seed: 1:30\n", "seed: '1:30' is not an integer"),

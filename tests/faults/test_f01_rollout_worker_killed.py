@@ -70,7 +70,7 @@ def test_a_killed_round_is_played_again_to_the_same_bytes(
     outcomes = []
     for name, make, actors in (("calm", local_workers, 0), ("killed", ray_workers, 1)):
         config = configure(tmp_path, learners=0, rollout_workers=actors, online=online)
-        exploration = EXPLORATIONS[config.algorithm]
+        exploration = EXPLORATIONS[config.family]
         workers = make(config, tmp_path, tmp_path / name)
         try:
             workers.rollouts.set_weights(workers.learners.weights(), 1)

@@ -51,7 +51,7 @@ def learnt(run_dir: Path) -> dict[str, torch.Tensor]:
 def test_a_checkpoints_weights_are_begun_with(
     pretrained: Path, tmp_path: Path, tokenizer: str, changed: set[str]
 ) -> None:
-    assert adapt(tmp_path, pretrained, pretrain={"update_steps": 0, "tokenizer": tokenizer}) == 0
+    assert adapt(tmp_path, pretrained, pretrain={"update_steps": 0}, tokenizer={"start": tokenizer}) == 0
     before, after = learnt(pretrained), learnt(tmp_path / "run")
     assert not [name for name in after if not name.startswith("agent.")], "the optimiser is a fresh one"
     assert {name for name, value in after.items() if not torch.equal(value, before[name])} == changed
@@ -63,7 +63,7 @@ def test_few_transitions_are_learnt_from_with_imagined_ends(pretrained: Path, tm
     shutil.copytree(pretrained, origin)
     few_shot = {"world_share": 0.0, "imagined_share": 0.5, "imagined_start": 0.5, "imagined_steps": 1}
     options: dict[str, Any] = {
-        "jowa": few_shot,
+        "training": few_shot,
         "online": {"env_steps": 0},
         "evaluation": {"policies": ["q_greedy", "beam"]},
     }
@@ -81,9 +81,9 @@ def test_few_transitions_are_learnt_from_with_imagined_ends(pretrained: Path, tm
 def test_a_model_of_another_size_is_refused(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert adapt(tmp_path, pretrained, world={"width": 32}) == 2
+    assert adapt(tmp_path, pretrained, model={"width": 32}) == 2
     message = capsys.readouterr().err
-    assert message.endswith(": a model with world.width = 16, but this run's has 32\n")
+    assert message.endswith(": a model with world_action.model.width = 16, but this run's has 32\n")
     assert message.count("\n") == 1
 
 

@@ -74,7 +74,7 @@ def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path)
 @pytest.mark.parametrize(("objective", "policy"), [("clone", "clone"), ("conservative_q", "q_greedy")])
 def test_the_baselines_train_and_play(objective: str, policy: str, tmp_path: Path) -> None:
     config = write_tiny_game_config(
-        tmp_path, jowa={"objective": objective}, evaluation={"policies": [policy]}, online={"env_steps": 0}
+        tmp_path, training={"objective": objective}, evaluation={"policies": [policy]}, online={"env_steps": 0}
     )
     assert main(["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     assert [record["policy"] for record in read_summary(tmp_path / "run")["evaluations"]] == [policy]
@@ -134,9 +134,9 @@ def test_without_online_steps_nothing_is_evaluated_again(tmp_path: Path) -> None
 def test_frames_are_not_for_the_trajectory_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_tiny_game_config(
         tmp_path,
-        algorithm="m3pc",
+        family="masked_trajectory",
         planner={"name": "forward_mpc", "select": "expectation"},
         evaluation={"policies": ["rcbc_mode"]},
     )
     assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 2
-    assert capsys.readouterr().err.startswith("o2o: error: algorithm: m3pc can't learn ALE/Pong-v5")
+    assert capsys.readouterr().err.startswith("o2o: error: family: masked_trajectory can't learn ALE/Pong-v5")

@@ -4,30 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from configs import with_method, world_config
 
-from system.config import (
-    ModelConfig,
-    PretrainConfig,
-    RunConfig,
-    TokenizerConfig,
-    WorldActionConfig,
-    WorldActionTrainingConfig,
-)
+from system.config import PretrainConfig, RunConfig
 from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.config import TokenizerConfig, WorldActionConfig, WorldActionTrainingConfig
 from system.families.world_action.losses import TokenWindows
 from system.types import SegmentBatch, TaskSpec
 
 PONG, BREAKOUT, PER_FRAME, LENGTH, DISCOUNT = 39, 13, 4, 4, 0.9
 TASK = TaskSpec("ALE/Pong-v5", 144, 18, 100, frame_shape=(12, 12), valid_actions=(0, 1, 3, 4, 11, 12), game=PONG)
-CONFIG = RunConfig(
-    algorithm="jowa",
+CONFIG = world_config(
     discount=DISCOUNT,
-    model=ModelConfig(context_length=LENGTH),
     tokenizer=TokenizerConfig(vocabulary=9, tokens_per_side=2),
-    world=WorldActionConfig(
+    model=WorldActionConfig(
         context_length=LENGTH, width=8, num_layers=2, num_heads=2, q_width=8, num_atoms=9, num_q_heads=2
     ),
-    jowa=WorldActionTrainingConfig(batch_size=4, learning_rate=3e-3, warmup_steps=2, target_update_steps=3),
+    training=WorldActionTrainingConfig(batch_size=4, learning_rate=3e-3, warmup_steps=2, target_update_steps=3),
     pretrain=PretrainConfig(update_steps=8),
 )
 
@@ -70,4 +63,4 @@ def hidden_of(agent: WorldActionAgent, windows: TokenWindows) -> tuple[torch.Ten
 
 
 def with_training(**changes: object) -> RunConfig:
-    return replace(CONFIG, jowa=replace(CONFIG.jowa, **changes))
+    return with_method(CONFIG, training=replace(CONFIG.method.training, **changes))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from configs import nest
 
 from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
@@ -18,13 +19,13 @@ OTHER_DATASET = "toy/breakout-v0"
 GAME_STEPS = 12
 
 TINY_GAME: dict[str, Any] = {
-    "algorithm": "jowa",
+    "family": "world_action",
     "deterministic": True,
     "dataset": {"id": GAME_DATASET},
     "planner": {"name": "beam_search", "horizon": 1, "beam_width": 2, "select": "argmax"},
     "tokenizer": {"update_steps": 3, "batch_size": 4, "vocabulary": 16},
-    "world": {"context_length": 3, "width": 16, "num_layers": 1, "num_heads": 2, "q_width": 16},
-    "jowa": {"batch_size": 2, "warmup_steps": 2},
+    "model": {"context_length": 3, "width": 16, "num_layers": 1, "num_heads": 2, "q_width": 16},
+    "training": {"batch_size": 2, "warmup_steps": 2},
     "pretrain": {"update_steps": 6},
     "online": {
         "env_steps": 24,
@@ -91,5 +92,5 @@ def write_tiny_game_config(folder: Path, **changes: Any) -> Path:
         for key, value in layer.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     path = folder / "game.yaml"
-    path.write_text(yaml.safe_dump(merged))
+    path.write_text(yaml.safe_dump(nest(merged)))
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from configs import nest
 
 from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
@@ -27,7 +28,7 @@ TINY: dict[str, Any] = {
     "deterministic": True,
     "dataset": {"id": DATASET},
     "model": {"context_length": 4, "width": 16, "encoder_layers": 1, "decoder_layers": 1, "num_heads": 2},
-    "trajectory": {"batch_size": 8, "warmup_steps": 2},
+    "training": {"batch_size": 8, "warmup_steps": 2},
     "critic": {"hidden_width": 16, "batch_size": 16, "updates_per_step": 1},
     "planner": {"horizon": 2, "num_candidates": 4},
     "pretrain": {"update_steps": 20},
@@ -77,7 +78,7 @@ def write_tiny_config(folder: Path, **changes: Any) -> Path:
         for key, value in layer.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(merged))
+    path.write_text(yaml.safe_dump(nest(merged)))
     return path
 
 

@@ -10,11 +10,13 @@ import psutil
 
 from system.config import RunConfig
 from system.config.loading import load_config
+from system.data.prepared import PreparedData
 from system.data.replay.episode_log import EpisodeLog
 from system.data.replay.episode_record import read_records
 from system.distributed.workers import RayWorkers
+from system.families.registry import family_of
 from system.training.local_workers import LocalWorkers
-from system.training.preparation import PreparedData, prepare_data, tokenize
+from system.training.preparation import prepare_data
 from system.training.protocols import Exploration, RolloutResult, Rollouts, Weights
 from system.types import Episode, EpisodeKey
 from tests.support.tiny_games import write_tiny_game_config
@@ -22,7 +24,10 @@ from tests.support.tiny_runs import write_tiny_config
 
 MOST_POLLS = 120
 MOST_SECONDS = 120.0
-EXPLORATIONS = {"m3pc": Exploration("forward_mpc_q", 1.0), "jowa": Exploration("beam", 1.0)}
+EXPLORATIONS = {
+    "masked_trajectory": Exploration("forward_mpc_q", 1.0),
+    "world_action": Exploration("beam", 1.0),
+}
 
 
 def tiny_config(folder: Path, **changes: Any) -> RunConfig:
@@ -39,9 +44,12 @@ def tiny_game_config(folder: Path, **changes: Any) -> RunConfig:
 def tiny_data(config: RunConfig, folder: Path) -> PreparedData:
     """What it trains on."""
     data, cache = prepare_data(config, folder / "cache"), folder / "cache"
-    return tokenize(
-        data, config, cache, weights=None, progress=lambda done, total: None, stop_if_asked=lambda: None
-    )
+    prepare = family_of(config).prepare
+    if prepare is None:
+        return data
+    told = {"progress": lambda done, total: None, "stop_if_asked": lambda: None}
+    prepared: PreparedData = prepare(data, config, cache, resumed=None, begun_with=None, **told)
+    return prepared
 
 
 def ray_workers(config: RunConfig, folder: Path, run_dir: Path) -> RayWorkers:
@@ -55,7 +63,7 @@ def local_workers(config: RunConfig, folder: Path, run_dir: Path) -> LocalWorker
 
 
 def collect_rounds(
-    rollouts: Rollouts, count: int, exploration: Exploration = EXPLORATIONS["m3pc"]
+    rollouts: Rollouts, count: int, exploration: Exploration = EXPLORATIONS["masked_trajectory"]
 ) -> list[RolloutResult]:
     """Waits for finished rounds; gives up after two minutes of waiting."""
     results: list[RolloutResult] = []

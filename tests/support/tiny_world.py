@@ -2,8 +2,8 @@
 
 import torch
 
-from system.config import WorldActionConfig
 from system.decisions import TokenContext
+from system.families.world_action.config import WorldActionConfig
 from system.families.world_action.model import WorldActionModel
 from system.seeding import torch_generator
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from configs import masked_config
 
-from system.config import CriticConfig, ModelConfig, PretrainConfig, RunConfig, TrajectoryTrainingConfig
+from system.config import CriticConfig, PretrainConfig
 from system.data.store.episodes import EpisodeStore, gather_segments, gather_transitions
 from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
 from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
 from system.families.masked_trajectory.learner import M3PCLearner, learning_rate_at
 from system.models.distributions import SquashedNormal
 from system.models.optimizer_state import keep_gradients
@@ -18,10 +20,10 @@ from system.values.iql import IQL, actor_loss, expectile_loss
 from tests.support.dataset_factory import make_episode
 
 TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=12)
-CONFIG = RunConfig(
+CONFIG = masked_config(
     model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
     critic=CriticConfig(hidden_width=16),
-    trajectory=TrajectoryTrainingConfig(warmup_steps=2, learning_rate=3e-3),
+    training=TrajectoryTrainingConfig(warmup_steps=2, learning_rate=3e-3),
     pretrain=PretrainConfig(update_steps=80),
 )
 
@@ -128,7 +130,7 @@ def test_a_restored_learner_goes_on_bit_for_bit(store: EpisodeStore) -> None:
 
 def test_the_running_average_of_the_weights_acts(store: EpisodeStore) -> None:
     learner = make_learner(store)
-    decay = CONFIG.trajectory.weight_average
+    decay = CONFIG.method.training.weight_average
     name = next(each for each in learner.weights() if each.startswith("model.") and each.endswith("weight"))
     expected = learner.weights()[name]
     for step in range(3):

@@ -13,7 +13,6 @@ from system.cli.options import COLLECT_PRESETS, PRESETS
 from system.config import (
     CollectConfig,
     LearnerPlacementConfig,
-    ModelConfig,
     PlannerConfig,
     RolloutPlacementConfig,
     RunConfig,
@@ -28,11 +27,13 @@ from system.config.loading import (
     preset_names,
     to_dict,
 )
-from system.config.rules import POLICIES, validate
+from system.config.registry import FAMILIES
+from system.config.rules import validate
 from system.errors import ConfigError
+from system.families.masked_trajectory.config import MaskedTrajectoryConfig, ModelConfig
 
 KINDS = ("medium", "medium-replay")
-FRAMES = ("algorithm=jowa", "planner.name=beam_search", "planner.select=argmax", "evaluation.policies=[beam]")
+FRAMES = ("family=world_action", "planner.name=beam_search", "planner.select=argmax", "evaluation.policies=[beam]")
 
 
 def build(*overrides: str) -> RunConfig:
@@ -74,7 +75,7 @@ def test_override_beats_file_beats_preset_beats_default(tmp_path: Path) -> None:
         RunConfig, str(file), ["planner.num_candidates=9", "planner.num_candidates=5"], presets=tmp_path
     )
     assert config == RunConfig(
-        seed=1, model=ModelConfig(width=64), planner=PlannerConfig(horizon=2, td_lambda=0.2, num_candidates=5)
+        seed=1, method=MaskedTrajectoryConfig(model=ModelConfig(width=64)), planner=PlannerConfig(horizon=2, td_lambda=0.2, num_candidates=5)
     )
 
 
@@ -105,9 +106,9 @@ def test_workers_are_a_number_or_say_what_each_takes(tmp_path: Path) -> None:
 
 def test_the_schema_gives_numbers_their_type() -> None:
     config = build(
-        "trajectory.learning_rate=1e-4", "discount=1", "dataset.path=", "evaluation.target_return_ratios=[1, 5e-1]"
+        "masked_trajectory.training.learning_rate=1e-4", "discount=1", "dataset.path=", "evaluation.target_return_ratios=[1, 5e-1]"
     )
-    assert config.trajectory.learning_rate == 1e-4
+    assert config.method.training.learning_rate == 1e-4
     assert isinstance(config.discount, float)
     assert config.dataset.path is None
     assert config.evaluation.target_return_ratios == (1.0, 0.5)
@@ -122,9 +123,9 @@ def test_the_schema_gives_numbers_their_type() -> None:
         ("planner.horizn=4", "planner.horizn: unknown key; did you mean planner.horizon?"),
         ("horizon=4", "horizon: unknown key; did you mean planner.horizon?"),
         ("planer.horizon=4", "planer: unknown key; did you mean planner?"),
-        ("online.batch_size=4", "online.batch_size: unknown key; did you mean trajectory.batch_size?"),
+        ("online.batch_size=4", "online.batch_size: unknown key; did you mean masked_trajectory.training.batch_size?"),
         ("planner.horizon=-1", "planner.horizon: -1 is out of range [0, 64]"),
-        ("trajectory.batch_size=0", "trajectory.batch_size: 0 is out of range [1, inf]"),
+        ("masked_trajectory.training.batch_size=0", "masked_trajectory.training.batch_size: 0 is out of range [1, inf]"),
         (
             "evaluation.target_return_ratios=[1, 11]",
             "evaluation.target_return_ratios: 11.0 is out of range [0, 10]",
@@ -134,7 +135,7 @@ def test_the_schema_gives_numbers_their_type() -> None:
         ("planner.horizon=", "planner.horizon: null is not an integer"),
         ("deterministic=1", "deterministic: 1 is not true or false"),
         ("discount=.nan", "discount: nan is not a finite number"),
-        ("trajectory.gradient_clip=.inf", "trajectory.gradient_clip: inf is not a finite number"),
+        ("masked_trajectory.training.gradient_clip=.inf", "masked_trajectory.training.gradient_clip: inf is not a finite number"),
         ("dataset.id=4", "dataset.id: 4 is not a string"),
         ("planner=4", "planner: 4 given where keys and values are expected"),
         ("planner.horizon.deep=4", "planner.horizon: {'deep': 4} is not an integer"),
@@ -158,13 +159,13 @@ def test_a_wrong_choice_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        (["model.width=30"], "model.width"),
-        ([*FRAMES, "world.width=30"], "world.width"),
+        (["masked_trajectory.model.width=30"], "masked_trajectory.model.width"),
+        ([*FRAMES, "world_action.model.width=30"], "world_action.model.width"),
         ([*FRAMES, "planner.horizon=8"], "planner.horizon"),
         ([*FRAMES, "planner.select=expectation"], "planner.select"),
         ([*FRAMES, "planner.name=forward_mpc"], "planner.name"),
-        ([*FRAMES, "world.value_low=30"], "world.value_low"),
-        ([*FRAMES, "learners=3"], "jowa.batch_size"),
+        ([*FRAMES, "world_action.model.value_low=30"], "world_action.model.value_low"),
+        ([*FRAMES, "learners=3"], "world_action.training.batch_size"),
         ([*FRAMES, "evaluation.policies=[iql]"], "evaluation.policies"),
         ([*FRAMES, "planner.support_threshold=0.3"], "planner.support_threshold"),
         (["planner.support_threshold=0.3"], "planner.support_threshold"),
@@ -173,8 +174,8 @@ def test_a_wrong_choice_names_the_nearest() -> None:
         (["dataset.also=[a/b-v0]"], "dataset.also"),
         ([*FRAMES, "dataset.also=[a/b-v0]", "online.env_steps=1"], "rollout_workers"),
         (["planner.horizon=9"], "planner.horizon"),
-        (["learners=3", "critic.batch_size=255"], "trajectory.batch_size"),
-        (["learners=3", "trajectory.batch_size=63"], "critic.batch_size"),
+        (["learners=3", "masked_trajectory.critic.batch_size=255"], "masked_trajectory.training.batch_size"),
+        (["learners=3", "masked_trajectory.training.batch_size=63"], "masked_trajectory.critic.batch_size"),
         (["deterministic=true", "learners=2"], "learners"),
         (["deterministic=true", "rollout_workers=2"], "rollout_workers"),
         (["evaluation.policies=[]"], "evaluation.policies"),
@@ -197,10 +198,10 @@ def test_keys_that_do_not_go_together_are_refused(overrides: list[str], key: str
 def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
     objective: str, horizon: int, allowed: set[str]
 ) -> None:
-    keys = [*FRAMES, f"jowa.objective={objective}", f"planner.horizon={horizon}"]
+    keys = [*FRAMES, f"world_action.training.objective={objective}", f"planner.horizon={horizon}"]
     online = "online.env_steps=0" if objective == "clone" else "online.env_steps=100"
-    cause = "clone_weight: 0" if objective == "jowa" else f"objective: {objective}"
-    for policy in POLICIES["jowa"]:
+    cause = "clone_weight: 0" if objective == "world_action" else f"objective: {objective}"
+    for policy in FAMILIES["world_action"].policies():
         chosen = f"evaluation.policies=[{policy}]"
         if policy in allowed:
             build(*keys, online, chosen)
@@ -211,9 +212,9 @@ def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
 
 
 def test_what_imitates_beside_the_rest_may_act_and_be_asked() -> None:
-    keys = [*FRAMES, "jowa.clone_weight=1", "evaluation.policies=[clone, clone_sampled, q_greedy, beam]"]
-    assert build(*keys, "planner.support_threshold=0.3").jowa.imitates
-    message = refusal(*keys[:-1], "jowa.objective=conservative_q", "planner.support_threshold=0.3")
+    keys = [*FRAMES, "world_action.training.clone_weight=1", "evaluation.policies=[clone, clone_sampled, q_greedy, beam]"]
+    assert build(*keys, "planner.support_threshold=0.3").method.training.imitates
+    message = refusal(*keys[:-1], "world_action.training.objective=conservative_q", "planner.support_threshold=0.3")
     assert message.startswith("planner.support_threshold: 0.3 needs an output that imitates")
 
 
@@ -224,7 +225,7 @@ def test_what_imitates_beside_the_rest_may_act_and_be_asked() -> None:
 def test_nothing_explores_from_outputs_that_the_objective_does_not_train(
     objective: str, horizon: int, explorer: str
 ) -> None:
-    keys = [*FRAMES, "evaluation.policies=[random]", f"jowa.objective={objective}", f"planner.horizon={horizon}"]
+    keys = [*FRAMES, "evaluation.policies=[random]", f"world_action.training.objective={objective}", f"planner.horizon={horizon}"]
     message = refusal(*keys, "online.env_steps=100")
     assert message.startswith(f"online.env_steps: 100 would be explored by {explorer}, ")
     build(*keys, "online.env_steps=0")
@@ -265,7 +266,7 @@ def num_settings(config: object) -> int:
 def test_dict_and_flat_view_hold_every_value() -> None:
     flat = flatten(to_dict(RunConfig()))
     assert flat["planner.horizon"] == 4
-    assert flat["evaluation.policies"] == list(POLICIES["m3pc"])
+    assert flat["evaluation.policies"] == list(FAMILIES["masked_trajectory"].policies())
     assert len(flat) == num_settings(RunConfig())
     assert json.loads(json.dumps(flat)) == flat
 
@@ -293,7 +294,7 @@ def test_yaml_round_trip_is_exact(config: RunConfig, tmp_path_factory: pytest.Te
 
 
 def test_a_dumped_configuration_loads_again(tmp_path: Path) -> None:
-    config = load_config(RunConfig, "smoke", ["trajectory.learning_rate=1e-05"], presets=PRESETS)
+    config = load_config(RunConfig, "smoke", ["masked_trajectory.training.learning_rate=1e-05"], presets=PRESETS)
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     assert load_config(RunConfig, tmp_path / "config.yaml", presets=PRESETS) == config
 

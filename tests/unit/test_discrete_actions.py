@@ -6,17 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from configs import masked_config
 
-from system.config import (
-    CriticConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OnlineConfig,
-    PlannerConfig,
-    PretrainConfig,
-    RunConfig,
-    TrajectoryTrainingConfig,
-)
+from system.config import CriticConfig, EvaluationConfig, OnlineConfig, PlannerConfig, PretrainConfig
 from system.data.replay.buffer import ReplayBuffer
 from system.data.store.episodes import EpisodeStore, gather_segments
 from system.data.store.statistics import compute_statistics
@@ -25,6 +17,7 @@ from system.evaluation.measurement import Measurer
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
 from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
 from system.families.masked_trajectory.masks import Mask
 from system.families.masked_trajectory.model import Reconstruction, Tokens
 from system.families.masked_trajectory.open_loop import open_loop_error
@@ -42,10 +35,10 @@ from system.values.iql import IQL
 from tests.support.dataset_factory import TASK as CONTINUOUS
 from tests.support.discrete_factory import TASK, numbered_episode, play_in_the_corridor
 
-CONFIG = RunConfig(
+CONFIG = masked_config(
     discount=0.97,
     model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
-    trajectory=TrajectoryTrainingConfig(batch_size=32, learning_rate=5e-3, warmup_steps=5, weight_average=0.9),
+    training=TrajectoryTrainingConfig(batch_size=32, learning_rate=5e-3, warmup_steps=5, weight_average=0.9),
     critic=CriticConfig(hidden_width=32, batch_size=64, updates_per_step=1, learning_rate=5e-3),
     planner=PlannerConfig(horizon=2, num_candidates=16),
     pretrain=PretrainConfig(update_steps=100),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from configs import with_method
 
 from system.families.world_action import learner as jowa
 from system.families.world_action.learner import WorldActionLearner
@@ -156,7 +157,7 @@ def test_two_learners_on_half_batches_equal_one_on_the_whole() -> None:
 
 def test_a_restored_learner_imagines_the_same() -> None:
     config = replace(with_training(**FEW_SHOT))
-    config = replace(config, world=replace(config.world, dropout=0.3))
+    config = with_method(config, model=replace(config.method.model, dropout=0.3))
     learner, other = (WorldActionLearner(make_agent(config), config) for _ in range(2))
     for step in range(7):
         learner.update(draw_segments(seed=step), [], stage="offline", step=step)

@@ -5,18 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from configs import with_method, world_config
 
-from system.config import (
-    EvaluationConfig,
-    PlannerConfig,
-    RunConfig,
-    TokenizerConfig,
-    WorldActionConfig,
-    WorldActionTrainingConfig,
-)
+from system.config import EvaluationConfig, PlannerConfig, RunConfig
 from system.errors import ConfigError
 from system.evaluation import measurement
 from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.config import TokenizerConfig, WorldActionConfig, WorldActionTrainingConfig
 from system.families.world_action.imagination import WorldActionImagination
 from system.families.world_action.policies import FRAME_POLICIES, WithRandomActions
 from system.planning.beam_search import beam_search
@@ -29,10 +24,9 @@ TASK = TaskSpec(
     "Toy-v0", 84 * 84, action_dim=6, max_episode_steps=100, frame_shape=(84, 84), valid_actions=VALID, game=7
 )
 PLANNER = PlannerConfig(name="beam_search", horizon=2, beam_width=3, select="argmax")
-CONFIG = RunConfig(
-    algorithm="jowa",
+CONFIG = world_config(
     tokenizer=TokenizerConfig(vocabulary=16, tokens_per_side=2),
-    world=WorldActionConfig(context_length=4, width=16, num_layers=1, num_heads=2, q_width=16, num_atoms=11),
+    model=WorldActionConfig(context_length=4, width=16, num_layers=1, num_heads=2, q_width=16, num_atoms=11),
     planner=PLANNER,
 )
 ROWS = np.array([2, 0])
@@ -173,13 +167,13 @@ def test_exploring_draws_and_evaluating_does_not(agent: WorldActionAgent) -> Non
 
 
 def test_a_clone_takes_the_likeliest_valid_action() -> None:
-    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    agent = make_agent(with_method(CONFIG, training=WorldActionTrainingConfig(objective="clone")))
     for action, row in zip(act("clone", agent).tolist(), ROWS.tolist(), strict=True):
         assert action == best_valid(agent.model.clone_logits(whole_pass(agent, row, 3)))
 
 
 def test_a_sampled_clone_draws_valid_actions_as_often_as_they_are_likely() -> None:
-    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone")))
+    agent = make_agent(with_method(CONFIG, training=WorldActionTrainingConfig(objective="clone")))
     row = int(ROWS[0])
     # No action is so unlikely that it might never be drawn.
     with torch.no_grad():
@@ -202,13 +196,13 @@ def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent, name: str
 
 @pytest.mark.parametrize("name", ["q_greedy", "beam"])
 def test_an_agent_that_imitates_has_no_values_to_act_on(name: str) -> None:
-    config = replace(CONFIG, jowa=WorldActionTrainingConfig(objective="clone"))
+    config = with_method(CONFIG, training=WorldActionTrainingConfig(objective="clone"))
     with pytest.raises(ConfigError, match=r"^evaluation\.policies: .*jowa\.objective: clone does not train$"):
         act(name, make_agent(config), config=config)
 
 
 def test_an_agent_that_also_imitates_takes_the_best_of_the_likely_actions() -> None:
-    agent = make_agent(replace(CONFIG, jowa=WorldActionTrainingConfig(clone_weight=1.0)))
+    agent = make_agent(with_method(CONFIG, training=WorldActionTrainingConfig(clone_weight=1.0)))
     likeliest, best = act("clone", agent), act("q_greedy", agent)
     assert likeliest.tolist() != best.tolist()
     for name in ("q_greedy", "beam"):

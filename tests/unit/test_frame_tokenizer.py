@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from system.config import TokenizerConfig
 from system.data.store.episodes import EpisodeStore
 from system.errors import ConfigError
+from system.families.world_action.config import TokenizerConfig
 from system.families.world_action.frame_tokenizer import CHUNK_PATCHES, FrameTokenizer
 from system.families.world_action.tokenizer_quality import tokenizer_quality
 from system.families.world_action.tokenizer_training import (

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from system.config import RunConfig
+from system.data.prepared import PreparedData
 from system.data.replay.buffer import ReplayBuffer
 from system.distributed.learner_group import average_over_group
 from system.distributed.placement import gpus_per_learner
 from system.errors import WorkerLost
 from system.training.learner_worker import LearnerWorker
-from system.training.preparation import PreparedData
 from system.training.protocols import UpdateRequest
 from system.types import EpisodeKey
 from tests.support.tiny_workers import relative_difference, tiny_config, tiny_data
@@ -44,7 +44,7 @@ class ThreadGroup:
 def make_worker(
     config: RunConfig, data: PreparedData, rank: int = 0, group: ThreadGroup | None = None
 ) -> LearnerWorker:
-    replay = ReplayBuffer(data.training, context_length=config.model.context_length, max_episode_steps=MAX_STEPS)
+    replay = ReplayBuffer(data.training, context_length=config.method.model.context_length, max_episode_steps=MAX_STEPS)
     replay.add_episodes([replace(data.training.episode(index), key=EpisodeKey(0, 0, index)) for index in range(3)])
     if group is None:
         return LearnerWorker(data.task, config, data.foundation, replay)

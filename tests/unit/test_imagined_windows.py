@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from configs import with_method
 
 from system.config import PlannerConfig
 from system.decisions import TokenContext
@@ -15,7 +16,7 @@ from system.planning.beam_search import beam_search
 from tests.support.jowa_windows import BREAKOUT, CONFIG, DISCOUNT, PER_FRAME, PONG, make_agent
 
 T, H, ROWS = 5, 2, 24
-LONG = replace(CONFIG, world=replace(CONFIG.world, context_length=T))
+LONG = with_method(CONFIG, model=replace(CONFIG.method.model, context_length=T))
 PLANNER = PlannerConfig(name="beam_search", horizon=1, beam_width=2, select="argmax")
 
 
@@ -40,7 +41,7 @@ def draw_windows(seed: int = 0) -> TokenWindows:
 def make_dreamer(end_bias: float = 0.0, dropout: float = 0.0, reward_bias: float = 0.0) -> WorldActionAgent:
     """An agent whose model expects all rewards, and ends as often as `end_bias` makes them; plans look for
     rewards, of which `reward_bias` makes positive ones rarer or likelier."""
-    agent = make_agent(replace(LONG, world=replace(LONG.world, dropout=dropout)))
+    agent = make_agent(with_method(LONG, model=replace(LONG.method.model, dropout=dropout)))
     windows = draw_windows(seed=9)
     with torch.no_grad():
         at_actions = agent.model.eval()(windows.tokens, windows.actions, windows.game)[:, :, PER_FRAME]

@@ -6,17 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from configs import with_method
 from torch import nn
 
-from system.config import (
-    PretrainConfig,
-    WorldActionTrainingConfig,
-)
+from system.config import PretrainConfig
 from system.envs.atari_games import GAMES
 from system.errors import ConfigError
 from system.families.world_action import losses as jowa_losses
 from system.families.world_action.agent import WorldActionAgent
 from system.families.world_action.categorical_value import project_distribution
+from system.families.world_action.config import WorldActionTrainingConfig
 from system.families.world_action.learner import WorldActionLearner, learning_rate_at
 from system.types import SegmentBatch, TaskSpec
 from tests.support.jowa_windows import (
@@ -175,7 +174,7 @@ def test_two_learners_on_half_batches_equal_one_on_the_whole(objective: str, clo
 
 @pytest.mark.parametrize(("dropout", "optimizer"), [(0.0, "adamw"), (0.3, "adamw"), (0.0, "muon")])
 def test_a_restored_learner_goes_on_bit_for_bit(dropout: float, optimizer: str) -> None:
-    config = replace(with_training(optimizer=optimizer), world=replace(CONFIG.world, dropout=dropout))
+    config = with_method(with_training(optimizer=optimizer), model=replace(CONFIG.method.model, dropout=dropout))
     learner, other = (WorldActionLearner(WorldActionAgent(TASK, config), config) for _ in range(2))
     for step in range(5):
         update(learner, step)
@@ -192,7 +191,7 @@ def test_a_restored_learner_goes_on_bit_for_bit(dropout: float, optimizer: str) 
 
 
 def test_dropout_leaves_targets_and_the_global_generator_alone() -> None:
-    config = replace(CONFIG, world=replace(CONFIG.world, dropout=0.5))
+    config = with_method(CONFIG, model=replace(CONFIG.method.model, dropout=0.5))
     agent = make_agent(config)
     learner = WorldActionLearner(agent, config)
     windows = windows_of(draw_segments())
@@ -211,8 +210,7 @@ def test_dropout_leaves_targets_and_the_global_generator_alone() -> None:
 
 def test_targets_are_computed_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(
-        with_training(clone_weight=1.0),
-        world=replace(CONFIG.world, q_dropout=0.5),
+        with_method(with_training(clone_weight=1.0), model=replace(CONFIG.method.model, q_dropout=0.5)),
         planner=replace(CONFIG.planner, support_threshold=0.5),
     )
     learner = WorldActionLearner(make_agent(config), config)
@@ -233,11 +231,11 @@ def test_targets_are_computed_without_dropout(monkeypatch: pytest.MonkeyPatch) -
 
 def test_values_of_a_chain_are_learnt_and_stop_at_its_end() -> None:
     """Three frames, rewards 0, 0, 1, the end; a second action that the data lack is worth less under CQL."""
-    config = replace(
+    config = with_method(
         with_training(
             objective="conservative_q", learning_rate=1e-2, target_update_steps=3, conservative_weight=0.02
         ),
-        world=replace(CONFIG.world, width=16, num_atoms=41),
+        model=replace(CONFIG.method.model, width=16, num_atoms=41),
     )
     learner = WorldActionLearner(WorldActionAgent(TASK, config), config)
     valid = np.tile(np.array([False, True, True, True]), (2, 1))

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from system.config import ModelConfig
+from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,

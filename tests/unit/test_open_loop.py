@@ -5,17 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from configs import masked_config
 
-from system.config import ModelConfig, RunConfig
 from system.data.store.episodes import EpisodeStore
 from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.model import Reconstruction, Tokens
 from system.families.masked_trajectory.open_loop import OpenLoopError, open_loop_error
 from system.models.distributions import SquashedNormal
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec("Toy-v0", observation_dim=2, action_dim=1, max_episode_steps=12)
-CONFIG = RunConfig(model=ModelConfig(context_length=5, width=8, encoder_layers=1, decoder_layers=1, num_heads=1))
+CONFIG = masked_config(model=ModelConfig(context_length=5, width=8, encoder_layers=1, decoder_layers=1, num_heads=1))
 OBSERVATION_STD = torch.tensor([0.5, 4.0])
 REWARD_STD = 3.0
 HORIZON = 4

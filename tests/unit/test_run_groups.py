@@ -11,7 +11,7 @@ from tests.support.summary_factory import make_record, make_summary, write_run
 def finished(folder: Path, seed: int, origin: str | None) -> Path:
     summary = make_summary({}, seed=seed)
     summary["evaluations"] = [make_record("offline", "random", {10_000: 1.0})]
-    summary["config"]["algorithm"] = "jowa"
+    summary["config"]["family"] = "world_action"
     summary["config"]["planner"].update(name="beam_search", select="argmax")
     summary["config"]["evaluation"]["policies"] = ["random"]
     summary["config"]["pretrain"]["from_checkpoint"] = origin

@@ -129,4 +129,4 @@ def test_a_value_that_goes_with_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"space.planner.horizon: 9 never fits: planner.horizon: 9 exceeds 8"):
         fit({"planner.horizon": {"choice": [1, 9]}})
     # With a longer context the same horizon fits.
-    fit({"planner.horizon": {"choice": [1, 9]}, "model.context_length": {"choice": [8, 16]}})
+    fit({"planner.horizon": {"choice": [1, 9]}, "masked_trajectory.model.context_length": {"choice": [8, 16]}})

@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from configs import with_method, world_config
 
-from system.config import RunConfig, TokenizerConfig
+from system.config import RunConfig
 from system.data.store.episodes import EpisodeStore
 from system.errors import CheckpointError
+from system.families.world_action.config import TokenizerConfig
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.families.world_action.tokens import encode_store, prepare_tokenizer
 from system.types import Episode
 
 TOKENIZER = TokenizerConfig(vocabulary=16, tokens_per_side=2, update_steps=4, batch_size=4)
-CONFIG = RunConfig(tokenizer=TOKENIZER)
+CONFIG = world_config(tokenizer=TOKENIZER)
 
 
 def frames_of(seed: int = 0) -> EpisodeStore:
@@ -61,7 +63,7 @@ def test_a_tokenizer_is_trained_once(tmp_path: Path) -> None:
     "changed",
     [
         {"config": replace(CONFIG, seed=1)},
-        {"config": replace(CONFIG, tokenizer=replace(TOKENIZER, moving_share=0.1))},
+        {"config": with_method(CONFIG, tokenizer=replace(TOKENIZER, moving_share=0.1))},
         {"frames": frames_of(seed=1)},
     ],
     ids=["seed", "settings", "frames"],

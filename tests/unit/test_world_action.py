@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from system.config import WorldActionConfig
 from system.errors import ShapeError
+from system.families.world_action.config import WorldActionConfig
 from system.families.world_action.model import WorldActionCache, WorldActionModel, left_aligned
 from tests.support.token_by_token import act, extend
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import nn
 
 from system.config import RunConfig
@@ -26,11 +26,11 @@ class TrajectoryAgent(nn.Module):
     def __init__(self, task: TaskSpec, config: RunConfig) -> None:
         super().__init__()
         self.task = task
-        critic = config.critic
+        critic = config.method.critic
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "weights"))
             self.model = MaskedTrajectoryModel(
-                task.observation_dim, task.action_dim, config.model, discrete=task.is_discrete
+                task.observation_dim, task.action_dim, config.method.model, discrete=task.is_discrete
             )
             self.values = ValueNetworks(
                 task.observation_dim,
@@ -67,3 +67,8 @@ class TrajectoryAgent(nn.Module):
     def target_return(self, steps: Int[torch.Tensor, "B"], ratio: float) -> Float[torch.Tensor, "B"]:
         """The return-to-go to ask for at each environment's step: ratio × the best one seen at that step."""
         return ratio * self.target_returns[steps.clamp(max=len(self.target_returns) - 1)]
+
+    def raise_target_returns(self, table: Float32[np.ndarray, "steps"]) -> None:
+        """Asks for what the best online episodes reached, once they are better than the offline ones."""
+        online = torch.from_numpy(table.copy()).to(self.target_returns)
+        self.target_returns.copy_(torch.maximum(self.target_returns, online))

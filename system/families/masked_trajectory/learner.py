@@ -10,8 +10,8 @@ trajectory model minimises, with one mask for the whole batch,
 while the dual variable α ≥ 0 rises where the entropy is under its bound: α (H − bound).
 
 Discrete actions are one-hot tokens with a categorical head: log π is a cross-entropy, over visible actions too in
-place of the squared error; H is exact, and its bound `trajectory.target_entropy_share` of log A, in place of
-`trajectory.target_entropy_per_dim` times A.
+place of the squared error; H is exact, and its bound `training.target_entropy_share` of log A, in place of
+`masked_trajectory.training.target_entropy_per_dim` times A.
 
 Deviations from the paper and its public code, with the reason:
 
@@ -21,7 +21,7 @@ Deviations from the paper and its public code, with the reason:
 - a share of steps uses the exact masks that planning uses, which random masks practically never equal;
 - α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
 - all heads are trained in the online stage;
-- what acts is a running average of the trajectory model's weights (`trajectory.weight_average`): the model that
+- what acts is a running average of the trajectory model's weights (`training.weight_average`): the model that
   the last few updates happen to leave behind plays far better or worse than the one before it.
 
 Source: M³PC section IV, eqs. 1–2.
@@ -34,8 +34,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from system.config import RunConfig, TrajectoryTrainingConfig
+from system.config import RunConfig
 from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import TrajectoryTrainingConfig
 from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, Mask, sample_training_mask
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 from system.models.optimizer_state import (
@@ -136,8 +137,8 @@ class M3PCLearner:
         self.average_gradients = average_gradients
         self.shard = shard
         self.device = agent.model.positions.device
-        self.critics = IQL(agent.values, config.critic, config.discount, average_gradients)
-        training = config.trajectory
+        self.critics = IQL(agent.values, config.method.critic, config.discount, average_gradients)
+        training = config.method.training
         self.optimizer = torch.optim.AdamW(
             decayed_groups(agent.model, training.weight_decay),
             lr=training.learning_rate,
@@ -201,7 +202,7 @@ class M3PCLearner:
         return newest | {f"model.{name}": value.clone() for name, value in self.average.items()}
 
     def _update_trajectory_model(self, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
-        training = self.config.trajectory
+        training = self.config.method.training
         tokens, returns_valid = self._tokens(segments)
         generator = numpy_generator(self.config.seed, "mask", stage, step)
         mask = sample_training_mask(tokens.valid.shape[1], training.task_mask_share, generator)
@@ -240,7 +241,7 @@ class M3PCLearner:
     @torch.no_grad()
     def _update_average(self, step: int | None) -> None:
         """average ← d·average + (1 − d)·weights, with d rising to its value over the first offline steps."""
-        decay = self.config.trajectory.weight_average
+        decay = self.config.method.training.weight_average
         if step is not None:
             decay = min(decay, (step + 1) / (step + 10))
         newest = self.agent.model.state_dict()
@@ -256,7 +257,7 @@ class M3PCLearner:
         self.alpha_optimizer.step()
 
     def _set_learning_rate(self, stage: str, step: int) -> None:
-        training = self.config.trajectory
+        training = self.config.method.training
         rate = training.online_learning_rate
         if stage == "offline":
             rate = learning_rate_at(training, step, self.config.pretrain.update_steps)

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
-from system.config import ModelConfig
 from system.errors import ShapeError
+from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
 from system.models.action_forms import action_form
 from system.models.distributions import ActionDistribution

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int
 
 from system.config import PlannerConfig, RunConfig
-from system.decisions import Context
+from system.decisions import Context, Plan
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import PlanningModel
@@ -27,6 +27,7 @@ from system.planning.acting import Decision, Policy
 from system.planning.forward_mpc import forward_mpc
 from system.planning.history import History
 from system.planning.random_policies import random_policy
+from system.planning.registry import planner_named
 from system.types import TaskSpec
 
 
@@ -52,23 +53,31 @@ class ReturnConditionedMode:
 
 
 class PlannedPolicy:
-    """Forward MPC over a guided model.
+    """A planner over a guided model.
 
     Args:
         agent: for the target-return table.
         model: what the planner asks.
         config: how to plan; `select` decides between exploring and evaluating.
+        plan: the planner's function.
     """
 
-    def __init__(self, agent: TrajectoryAgent, model: PlanningModel, config: PlannerConfig) -> None:
+    def __init__(
+        self,
+        agent: TrajectoryAgent,
+        model: PlanningModel,
+        config: PlannerConfig,
+        plan: Callable[..., Plan] = forward_mpc,
+    ) -> None:
         self.agent = agent
         self.model = model
         self.config = config
+        self.plan = plan
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Plans once for all the environments in `rows`."""
         context = _context(self.agent, history, rows, self.config.horizon, self.config.target_return_ratio)
-        plan = forward_mpc(self.model, context, config=self.config, generator=generator)
+        plan = self.plan(self.model, context, config=self.config, generator=generator)
         return Decision.of(plan.action, plan)
 
 
@@ -112,12 +121,28 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
     "q_only": lambda agent, task, config, planner: _planned(
         agent, replace(planner, horizon=1), _critic_guided(agent, config)
     ),
-    "forward_mpc_m": lambda agent, task, config, planner: _planned(
-        agent, planner, ReturnGuided(agent.model, config.discount)
-    ),
-    "forward_mpc_q": lambda agent, task, config, planner: _planned(agent, planner, _critic_guided(agent, config)),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
 }
+
+
+def make_policy(
+    name: str, agent: TrajectoryAgent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+) -> Policy:
+    """The policy called `name`: one of the table, or a registered planner's with the ending of its guidance.
+
+    Args:
+        name: that the family knows.
+        agent: in evaluation mode.
+        task: what is played.
+        config: the run's.
+        planner: how to plan.
+    """
+    if name in TRAJECTORY_POLICIES:
+        return TRAJECTORY_POLICIES[name](agent, task, config, planner)
+    planner_name, _, ending = name.rpartition("_")
+    model = ReturnGuided(agent.model, config.discount) if ending == "m" else _critic_guided(agent, config)
+    function = planner_named(planner_name).load()
+    return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)), function)
 
 
 def _context(agent: TrajectoryAgent, history: History, rows: np.ndarray, horizon: int, ratio: float) -> Context:

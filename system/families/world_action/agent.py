@@ -35,9 +35,11 @@ class WorldActionAgent(nn.Module):
     def __init__(self, task: TaskSpec, config: RunConfig) -> None:
         super().__init__()
         if task.frame_shape is None or not task.is_discrete:
-            raise ConfigError(f"algorithm: jowa is for frames and discrete actions, not {task.environment_id}")
+            raise ConfigError(
+                f"family: world_action is for frames and discrete actions, not {task.environment_id}"
+            )
         self.task = task
-        tokenizer = config.tokenizer
+        tokenizer = config.method.tokenizer
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "weights"))
             self.tokenizer = FrameTokenizer(tokenizer, task.frame_shape)
@@ -46,8 +48,8 @@ class WorldActionAgent(nn.Module):
                 tokens_per_frame=tokenizer.tokens_per_side**2,
                 num_actions=task.action_dim,
                 num_games=len(GAMES),
-                config=config.world,
-                clones=config.jowa.imitates,
+                config=config.method.model,
+                clones=config.method.training.imitates,
             )
         self.target_head = copy.deepcopy(self.model.q_head)
         self.tokenizer.requires_grad_(False)

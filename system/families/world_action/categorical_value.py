@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
-from system.config import WorldActionConfig
+from system.families.world_action.config import WorldActionConfig
 from system.values.critics import EnsembleLinear
 
 INITIAL_SPREAD = 0.05

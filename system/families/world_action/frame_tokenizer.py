@@ -33,9 +33,9 @@ import torch
 from jaxtyping import Float, Int, Int16, Int64, Shaped, UInt8
 from torch import nn
 
-from system.config import TokenizerConfig
 from system.envs.atari_games import GAMES
 from system.errors import ConfigError
+from system.families.world_action.config import TokenizerConfig
 
 # Patches looked up at once. Kernels choose their order of summation by the size of the batch, so a fixed size is
 # what makes a frame's tokens the same whatever frames are encoded with it.
@@ -70,7 +70,9 @@ class FrameTokenizer(nn.Module):
         super().__init__()
         side = config.tokens_per_side
         if frame_shape[0] % side or frame_shape[1] % side:
-            raise ConfigError(f"tokenizer.tokens_per_side: {side} does not divide frames of {frame_shape}")
+            raise ConfigError(
+                f"world_action.tokenizer.tokens_per_side: {side} does not divide frames of {frame_shape}"
+            )
         self.frame_shape, self.tokens_per_side = frame_shape, side
         self.patch_shape = (frame_shape[0] // side, frame_shape[1] // side)
         pixels = math.prod(self.patch_shape)

@@ -6,9 +6,10 @@ With hidden outputs of the world-action model, r = sign of the reward, all sums 
     TD       −Σ_z (T Z⁻)(s_t, a_t)_z · log Z(s_t, a_t)_z           over steps with a target
     CQL      log Σ_a exp Q(s_t, a) − Q(s_t, a_t)                   over the same steps
 
-The first `jowa.world_share` of the offline updates minimise the world losses alone, all others
-β·world + TD + α·CQL; `jowa.clone_weight` adds the cross-entropy of the data's actions to both. Where
-`jowa.imagined_share` asks for it (few-shot adaptation), from `jowa.imagined_start` on that share of the windows
+The first `world_action.training.world_share` of the offline updates minimise the world losses alone, all others
+β·world + TD + α·CQL; `training.clone_weight` adds the cross-entropy of the data's actions to both. Where
+`training.imagined_share` asks for it (few-shot adaptation), from `training.imagined_start` on that share of the
+windows
 ends in imagined steps (`imagined_windows`): world losses are of the recorded windows, TD of all,
 and
 
@@ -29,15 +30,15 @@ Deviations from the paper and its public code, with the reason:
   hold its push in place;
 - divisors count padding, so that learners' averages are exact; the weight of a short window falls with it;
 - values begin at a return of 0, not in the middle of the support; a bias fades by γ per target copy only;
-- a share of each target may be what the episode really received from there on (`jowa.return_share`; 0 is the
+- a share of each target may be what the episode really received from there on (`training.return_share`; 0 is the
   paper's): bootstrapping alone needs far more updates before values tell good states from bad ones;
-- the data's actions may be imitated beside all that (`jowa.clone_weight`), and actions that are unlikely in the
+- the data's actions may be imitated beside all that (`training.clone_weight`), and actions unlikely in the
   data left out, of targets as of plans (`planner.support_threshold`, as in discrete BCQ): with little data CQL
   alone holds values of what nobody does in check too slowly;
-- returns of `jowa.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
+- returns of `training.bootstrap_steps` > 1 steps are offered, because targets that are copied rarely carry a
   reward back by so many steps per copy; 1 is the paper's;
-- the learning rate may fall along a cosine (`jowa.final_learning_rate_fraction`; 1, constant, is the paper's), and
-  the backbone's matrices may be trained by Muon (`jowa.optimizer`; AdamW is the paper's);
+- the learning rate may fall along a cosine (`training.final_learning_rate_fraction`; 1 is the paper's), and
+  the backbone's matrices may be trained by Muon (`world_action.training.optimizer`; AdamW is the paper's);
 - a position's vector is the sum of one of its step and one of its place within the step; the paper learns one for
   each of the 296 positions;
 - whether a token stays as it was in the frame before is predicted by a gate (`next_token`);
@@ -60,8 +61,9 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from system.config import RunConfig, WorldActionTrainingConfig
+from system.config import RunConfig
 from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.config import WorldActionTrainingConfig
 from system.families.world_action.imagined_windows import rows_to_imagine, with_imagined_ends
 from system.families.world_action.losses import (
     ImaginedEnds,
@@ -105,7 +107,7 @@ def make_optimizers(
     """The optimisers of the model's parameters, by their names in checkpoints.
 
     Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW. Its steps are
-    scaled to the size of AdamW's, so that its rate is a multiple, `jowa.muon_rate_factor`, of AdamW's.
+    scaled to the size of AdamW's, so that its rate is a multiple, `training.muon_rate_factor`, of AdamW's.
     """
     matrices: list[nn.Parameter] = []
     if training.optimizer == "muon":
@@ -147,7 +149,7 @@ class WorldActionLearner:
         self.average_gradients = average_gradients
         self.shard = shard
         self.device = agent.model.token_table.device
-        training = config.jowa
+        training = config.method.training
         self.optimizers = make_optimizers(agent, training)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
         self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
@@ -173,7 +175,7 @@ class WorldActionLearner:
         self._move_target(stage, step)
         with self._dropout_stream(stage, step), self.autocast:
             loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
-        training = self.config.jowa
+        training = self.config.method.training
         rate = learning_rate_at(training, stage, step, self.config.pretrain.update_steps)
         for optimizer in self.optimizers.values():
             factor = training.muon_rate_factor if isinstance(optimizer, torch.optim.Muon) else 1.0
@@ -209,7 +211,7 @@ class WorldActionLearner:
     def _loss(
         self, windows: TokenWindows, world_alone: bool, imagined: ImaginedEnds | None = None
     ) -> tuple[torch.Tensor, Losses]:
-        training, model = self.config.jowa, self.agent.model
+        training, model = self.config.method.training, self.agent.model
         terms, metrics = [], {}
         if training.objective == "jowa":
             hidden = model(windows.tokens, windows.actions, windows.game)
@@ -251,7 +253,7 @@ class WorldActionLearner:
 
     def _imagine(self, windows: TokenWindows) -> tuple[TokenWindows, ImaginedEnds]:
         """The windows, the configured share of them with an imagined end."""
-        training = self.config.jowa
+        training = self.config.method.training
         return with_imagined_ends(
             self.agent,
             windows,
@@ -266,27 +268,27 @@ class WorldActionLearner:
         self, features: Float[torch.Tensor, "B T D"], windows: TokenWindows
     ) -> Float[torch.Tensor, "B T D"]:
         """The features without dropout; where there is none, those at hand."""
-        if not self.config.world.drops_out:
+        if not self.config.method.model.drops_out:
             return features.detach()
         with without_dropout(self.agent.model):
             return self.agent.model.frame_features(windows.tokens, windows.actions, windows.game)
 
     def _learns_world_alone(self, stage: str, step: int) -> bool:
-        return self.config.jowa.objective == "jowa" and stage == "offline" and step < self.world_steps
+        return self.config.method.training.objective == "jowa" and stage == "offline" and step < self.world_steps
 
     def _imagines(self, stage: str, step: int) -> bool:
-        return stage == "offline" and self.config.jowa.imagined_share > 0.0 and step >= self.data_steps
+        return stage == "offline" and self.config.method.training.imagined_share > 0.0 and step >= self.data_steps
 
     def _move_target(self, stage: str, step: int) -> None:
         """A hard copy of the Q head every `target_update_steps` updates that use it."""
-        if stage == "offline" and self.config.jowa.objective == "jowa":
+        if stage == "offline" and self.config.method.training.objective == "jowa":
             step -= self.world_steps
-        if step >= 0 and step % self.config.jowa.target_update_steps == 0:
+        if step >= 0 and step % self.config.method.training.target_update_steps == 0:
             self.agent.target_head.load_state_dict(self.agent.model.q_head.state_dict())
 
     def _dropout_stream(self, stage: str, step: int) -> AbstractContextManager[None]:
         """Dropout from a stream of this update's and shard's own, leaving the global generator as it is."""
-        if not self.config.world.drops_out:
+        if not self.config.method.model.drops_out:
             return nullcontext()
         return _seeded(derive_seed(self.config.seed, "dropout", stage, step, self.shard[0]), self.device)
 

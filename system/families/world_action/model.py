@@ -24,9 +24,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import nn
 from torch.nn import functional
 
-from system.config import WorldActionConfig
 from system.errors import ShapeError
 from system.families.world_action.categorical_value import CategoricalValueHead
+from system.families.world_action.config import WorldActionConfig
 from system.families.world_action.next_token import NextTokenHead
 from system.models.causal_transformer import AttentionMemory, CausalTransformer
 
@@ -213,7 +213,7 @@ class WorldActionModel(nn.Module):
             ShapeError: the model was made without `clones`.
         """
         if self.clone_output is None:
-            raise ShapeError("the world-action model has no output for imitating actions (jowa.objective: clone)")
+            raise ShapeError("the world-action model has no output for imitating actions (training.clone_weight)")
         return self.clone_output(self.q_head.trunk(hidden).mean(dim=0)).float()
 
     def considered_actions(

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int
 
 from system.config import PlannerConfig, RunConfig
-from system.decisions import TokenContext
+from system.decisions import Plan, TokenContext
 from system.errors import ConfigError
 from system.families.world_action.agent import WorldActionAgent
 from system.families.world_action.imagination import WorldActionImagination
@@ -28,6 +28,7 @@ from system.planning.acting import Decision, Policy
 from system.planning.beam_search import beam_search
 from system.planning.history import History
 from system.planning.random_policies import RandomButtons, random_policy
+from system.planning.registry import planner_named
 from system.planning.utility import draw_candidate
 from system.types import TaskSpec
 
@@ -62,9 +63,10 @@ class BeamSearchPolicy:
         agent: in evaluation mode.
         task: the game that is played.
         config: that the agent was trained with.
-        planner: how to plan, and with which precision; horizon 0 acts on Q alone. What the horizon takes of the
-            model's frames, the history cannot have. An expectation of actions does not exist, the best one is
+        planner: how to plan, by which planner, and with which precision; horizon 0 acts on Q alone. What the
+            horizon takes of the model's frames, the history cannot have. An expectation of actions does not exist, the best one is
             taken for it.
+        search: the planner's function.
 
     Raises:
         ConfigError: the agent imitates and has learnt no values, or the horizon leaves no frame of the model's
@@ -72,18 +74,25 @@ class BeamSearchPolicy:
     """
 
     def __init__(
-        self, agent: WorldActionAgent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+        self,
+        agent: WorldActionAgent,
+        task: TaskSpec,
+        config: RunConfig,
+        planner: PlannerConfig,
+        search: Callable[..., Plan] = beam_search,
     ) -> None:
-        if config.jowa.objective == "clone":
+        if config.method.training.objective == "clone":
             raise ConfigError(
-                "evaluation.policies: q_greedy and beam need values, which jowa.objective: clone does not train"
+                "evaluation.policies: q_greedy and beam need values, which "
+                "world_action.training.objective: clone does not train"
             )
         self.length = agent.model.num_valued_frames - planner.horizon
         if self.length < 1:
             raise ConfigError(
-                f"planner.horizon: {planner.horizon} must be less than world.context_length - 1 = "
+                f"planner.horizon: {planner.horizon} must be less than world_action.model.context_length - 1 = "
                 f"{agent.model.num_valued_frames}"
             )
+        self.search = search
         self.agent = agent
         self.game = task.game
         self.imagination = WorldActionImagination(agent.model, config.discount, planner.support_threshold)
@@ -93,7 +102,7 @@ class BeamSearchPolicy:
         """Plans once for all the environments in `rows`."""
         context = _context(self.agent, self.game, history, rows, self.length)
         with mixed_precision(self.planner.precision, self.agent.device):
-            plan = beam_search(self.imagination, context, config=self.planner, generator=generator)
+            plan = self.search(self.imagination, context, config=self.planner, generator=generator)
         return Decision(plan.action.cpu().numpy(), plan)
 
 
@@ -108,7 +117,7 @@ class ClonePolicy:
 
     def __init__(self, agent: WorldActionAgent, task: TaskSpec, *, sampled: bool) -> None:
         if agent.model.clone_output is None:
-            raise ConfigError("evaluation.policies: cloning needs an agent that imitates (jowa.clone_weight)")
+            raise ConfigError("evaluation.policies: cloning needs an agent that imitates (training.clone_weight)")
         self.agent = agent
         self.game = task.game
         self.sampled = sampled
@@ -137,6 +146,23 @@ FRAME_POLICIES: Mapping[str, Build] = {
     "clone": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=False),
     "clone_sampled": lambda agent, task, config, planner: ClonePolicy(agent, task, sampled=True),
 }
+
+
+def make_policy(
+    name: str, agent: WorldActionAgent, task: TaskSpec, config: RunConfig, planner: PlannerConfig
+) -> Policy:
+    """The policy called `name`: one of the table, or a registered planner's.
+
+    Args:
+        name: that the family knows.
+        agent: in evaluation mode.
+        task: the game that is played.
+        config: the run's.
+        planner: how to plan.
+    """
+    if name in FRAME_POLICIES:
+        return FRAME_POLICIES[name](agent, task, config, planner)
+    return BeamSearchPolicy(agent, task, config, planner, planner_named(name).load())
 
 
 def _context(

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from system.config import TokenizerConfig
 from system.data.store.episodes import EpisodeStore
+from system.families.world_action.config import TokenizerConfig
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.seeding import numpy_generator
 

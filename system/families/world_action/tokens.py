@@ -7,7 +7,7 @@ again, or another one with the same data, seed and tokenizer settings, finds the
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from system.config import RunConfig
+from system.data.prepared import PreparedData
 from system.data.store.column_files import new_folder
 from system.data.store.episodes import EpisodeStore
 from system.errors import CheckpointError, DataError
+from system.families.building import resolve_device
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.families.world_action.tokenizer_training import train_tokenizer
 from system.sealed_folder import mark_complete, read_files, write_files
@@ -29,6 +31,55 @@ from system.seeding import derive_seed
 TOKENIZER_VERSION = 2
 WEIGHTS = "tokenizer.safetensors"
 CHUNK_FRAMES = 4096
+
+
+def tokenize(
+    data: PreparedData,
+    config: RunConfig,
+    cache_folder: Path,
+    *,
+    resumed: Mapping[str, torch.Tensor] | None,
+    begun_with: Mapping[str, torch.Tensor] | None,
+    progress: Callable[[int, int], None],
+    stop_if_asked: Callable[[], None],
+) -> PreparedData:
+    """The same data with tokens in place of frames.
+
+    Args:
+        data: with frames as observations.
+        config: the tokenizer's settings.
+        cache_folder: where tokenizer and tokens are kept.
+        resumed: a learner's state whose model knows a tokenizer, which is kept; None trains one.
+        begun_with: a learner's state whose tokenizer is kept, trained further or left, as `start` says.
+        progress, stop_if_asked: as in `prepare_tokenizer`.
+
+    Raises:
+        CheckpointError: the weights are not of a tokenizer with these settings.
+    """
+    shape, device = data.task.frame_shape, resolve_device(config)
+    assert shape is not None, "the family serves tasks with frames alone"
+    start = config.method.tokenizer.start
+    kept = resumed if resumed is not None else (begun_with if start == "kept" else None)
+    if kept is not None:
+        tokenizer = restore_tokenizer(_tokenizer_weights(kept), config, shape).to(device)
+    else:
+        known = _tokenizer_weights(begun_with) if begun_with is not None and start == "tuned" else None
+        tokenizer = prepare_tokenizer(
+            data.training, config, cache_folder, progress, known, device=device, stop_if_asked=stop_if_asked
+        )
+    return replace(
+        data,
+        training=encode_store(tokenizer, data.training, cache_folder),
+        validation=encode_store(tokenizer, data.validation, cache_folder),
+        frames=data.validation,
+        foundation={name: value.cpu() for name, value in tokenizer.state_dict().items()},
+    )
+
+
+def _tokenizer_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those that a checkpoint's model was trained with."""
+    prefix = "agent.tokenizer."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def prepare_tokenizer(
@@ -63,13 +114,18 @@ def prepare_tokenizer(
     height, width = frames.observations.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights", "tokenizer"))
-        tokenizer = FrameTokenizer(config.tokenizer, (height, width))
+        tokenizer = FrameTokenizer(config.method.tokenizer, (height, width))
     if start_from is not None:
         _load_weights(tokenizer, start_from, "the tokenizer to start from")
     folder = cache_folder / f"tokenizer-{_tokenizer_key(tokenizer, frames, config)}"
     if not _read_cached(tokenizer, folder):
         train_tokenizer(
-            tokenizer, frames, config.tokenizer, seed=config.seed, progress=progress, stop_if_asked=stop_if_asked
+            tokenizer,
+            frames,
+            config.method.tokenizer,
+            seed=config.seed,
+            progress=progress,
+            stop_if_asked=stop_if_asked,
         )
         with new_folder(folder) as aside:
             write_files(aside, {WEIGHTS: save_tensors(_weights(tokenizer))}, {"torch": torch.__version__})
@@ -90,7 +146,7 @@ def restore_tokenizer(
     Raises:
         CheckpointError: the weights are not of a tokenizer with these settings.
     """
-    tokenizer = FrameTokenizer(config.tokenizer, frame_shape)
+    tokenizer = FrameTokenizer(config.method.tokenizer, frame_shape)
     _load_weights(tokenizer, weights, "the checkpoint's tokenizer")
     return tokenizer.requires_grad_(False).eval()
 
@@ -120,7 +176,7 @@ def encode_store(tokenizer: FrameTokenizer, store: EpisodeStore, cache_folder: P
 def _tokenizer_key(tokenizer: FrameTokenizer, frames: EpisodeStore, config: RunConfig) -> str:
     """A digest of what training follows from; the initial state stands for `start_from`."""
     initial = hashlib.sha256(save_tensors(_weights(tokenizer))).hexdigest()
-    parts = [TOKENIZER_VERSION, initial, _digest(frames), asdict(config.tokenizer), config.seed]
+    parts = [TOKENIZER_VERSION, initial, _digest(frames), asdict(config.method.tokenizer), config.seed]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -1,0 +1,166 @@
+"""The families and planners that configurations name; both register themselves from the rooms above.
+
+What a configuration needs to know of them is little, and all of it is light: nothing here loads a model.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from system.errors import ConfigError
+from system.wording import one_of
+
+
+class NamedFamily(Protocol):
+    """What a configuration asks of a family; the whole record is `system.families.registry.Family`.
+
+    Attributes:
+        name: value of the key `family`, and name of the family's own section.
+        section: dataclass of that section; it has a `context_length`.
+        former: keys of earlier versions → today's, sections as a whole.
+        former_name: value of the key `algorithm` in earlier versions.
+        planner: the planner that is used where none is named.
+        asks: what kind of planning model its planners ask; see `NamedPlanner`.
+        evaluated: policies that are measured where none are named.
+        policies: names of all its policies.
+        batch_sizes: key → rows of a batch over all learners, which they share equally.
+        validate: raises ConfigError where the section does not go with itself or the rest.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def section(self) -> type: ...
+
+    @property
+    def former(self) -> Mapping[str, str]: ...
+
+    @property
+    def former_name(self) -> str | None: ...
+
+    @property
+    def planner(self) -> str: ...
+
+    @property
+    def asks(self) -> str: ...
+
+    @property
+    def evaluated(self) -> tuple[str, ...]: ...
+
+    @property
+    def policies(self) -> Callable[[], Any]: ...
+
+    @property
+    def batch_sizes(self) -> Callable[[Any], Mapping[str, int]]: ...
+
+    @property
+    def validate(self) -> Callable[[Any], None]: ...
+
+    @property
+    def several_datasets(self) -> bool: ...
+
+    @property
+    def begins_with_weights(self) -> bool: ...
+
+    @property
+    def compile(self) -> Callable[[Any], None] | None: ...
+
+
+class NamedPlanner(Protocol):
+    """What a configuration asks of a planner; the whole record is `system.planning.registry.Planner`.
+
+    Attributes:
+        name: value of `planner.name`.
+        asks: `proposals`, a model that proposes and imagines whole candidates, or `steps`, one that is stepped.
+        ignores: keys of the section `planner` that make no difference to it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def asks(self) -> str: ...
+
+    @property
+    def ignores(self) -> tuple[str, ...]: ...
+
+
+FAMILIES: dict[str, NamedFamily] = {}
+"""By name, in the order of their registration; the first is that of configurations that name none."""
+
+PLANNERS: dict[str, NamedPlanner] = {}
+"""By name."""
+
+
+def default_family() -> str:
+    """The family of a configuration that names none."""
+    return next(iter(FAMILIES))
+
+
+def family_named(name: str) -> NamedFamily:
+    """A registered family.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"family: {one_of(name, tuple(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def planners_for(family: NamedFamily) -> tuple[str, ...]:
+    """Names of the planners that can ask the family's models."""
+    return tuple(planner.name for planner in PLANNERS.values() if planner.asks == family.asks)
+
+
+def present_key(key: str) -> str | None:
+    """What a key of an earlier version is called now; None if it never was one.
+
+    Args:
+        key: dotted path.
+    """
+    if key == "algorithm":
+        return "family"
+    for family in FAMILIES.values():
+        for old, new in family.former.items():
+            if key == old or key.startswith(f"{old}."):
+                return new + key[len(old) :]
+    return None
+
+
+def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration of an earlier version with today's keys; one of today's as it is.
+
+    Args:
+        tree: what an earlier `to_dict` gave; other families' sections are left out.
+    """
+    if "algorithm" not in tree:
+        return dict(tree)
+    own = next((each for each in FAMILIES.values() if each.former_name == tree["algorithm"]), None)
+    if own is None:
+        raise ConfigError(f"algorithm: {tree['algorithm']!r} is of no family that is registered")
+    gone = {old for family in FAMILIES.values() for old in family.former}
+    kept: dict[str, Any] = {
+        name: {key: each for key, each in value.items() if f"{name}.{key}" not in gone}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in tree.items()
+        if name not in gone and name != "algorithm"
+    }
+    kept["family"] = own.name
+    for old, new in own.former.items():
+        value: Any = tree
+        for part in old.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            _put(kept, new.split("."), value)
+    return kept
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    if isinstance(value, Mapping):
+        tree.setdefault(path[-1], {}).update(value)
+    else:
+        tree[path[-1]] = value

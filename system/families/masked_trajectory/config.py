@@ -1,0 +1,89 @@
+"""The masked trajectory family's own section of the configuration, and what must hold of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from system.config.sections import CriticConfig, RunConfig, setting
+from system.errors import ConfigError
+
+NAME = "masked_trajectory"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
+    width: int = setting(64, low=8, high=4096, doc="embedding width D")
+    encoder_layers: int = setting(2, low=1, high=48)
+    decoder_layers: int = setting(1, low=1, high=48)
+    num_heads: int = setting(4, low=1, high=64)
+    dropout: float = setting(0.0, low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class TrajectoryTrainingConfig:
+    batch_size: int = setting(64, low=1, doc="segments a step, over all learners")
+    learning_rate: float = setting(1e-3, low=0.0, high=1.0)
+    final_learning_rate_fraction: float = setting(0.05, low=0.0, high=1.0, doc="end of the cosine")
+    warmup_steps: int = setting(100, low=0, doc="linear warm-up, in update steps")
+    weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
+    beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
+    gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
+    target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
+    target_entropy_share: float = setting(
+        0.1, low=0.0, high=1.0, doc="the same of discrete actions, as a share of log A"
+    )
+    entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
+    online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    weight_average: float = setting(
+        0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
+    )
+
+
+@dataclass(frozen=True)
+class MaskedTrajectoryConfig:
+    """What only this family knows: its transformer, how it learns, and the critics beside it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrajectoryTrainingConfig = field(default_factory=TrajectoryTrainingConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+
+    @property
+    def context_length(self) -> int:
+        """T, time steps that the model sees."""
+        return self.model.context_length
+
+
+def validate(config: RunConfig) -> None:
+    """Widths, a plan that fits into the model's window, and planner keys that this family's planners lack.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    model = config.method.model
+    if model.width % model.num_heads:
+        raise ConfigError(
+            f"{NAME}.model.width: {model.width} is not divisible by {NAME}.model.num_heads = {model.num_heads}"
+        )
+    if config.planner.horizon > model.context_length:
+        raise ConfigError(
+            f"planner.horizon: {config.planner.horizon} exceeds {model.context_length}, all that "
+            f"{NAME}.model.context_length = {model.context_length} leaves room for"
+        )
+    if config.planner.support_threshold > 0.0:
+        raise ConfigError(
+            f"planner.support_threshold: {config.planner.support_threshold:g} is for planners that look at "
+            f"likelihoods, and family {NAME} has none"
+        )
+    if config.planner.precision != "float32":
+        raise ConfigError(f"planner.precision: {config.planner.precision} is not offered by family {NAME}")
+
+
+def sizes(config: RunConfig) -> dict[str, Any]:
+    """The keys that a checkpoint's weights are made for, with their values."""
+    model, critic = config.method.model, config.method.critic
+    kept = ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads")
+    return {
+        "model": {name: getattr(model, name) for name in kept},
+        "critic": {name: getattr(critic, name) for name in ("hidden_width", "num_critics", "layer_norm")},
+    }

@@ -1,0 +1,103 @@
+"""Registers the masked trajectory family: M³PC on a masked trajectory transformer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system.config import PlannerConfig, RunConfig
+from system.config.registry import PLANNERS
+from system.families.masked_trajectory.config import NAME, MaskedTrajectoryConfig, sizes, validate
+from system.families.registry import Family, Learner, PolicyTraits, register_family
+from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
+from system.types import TaskSpec
+
+GUIDANCE = {"return": "m", "critic": "q"}
+"""Endings of a planner's policies, by `planner.guidance`."""
+
+
+def policies() -> Mapping[str, PolicyTraits]:
+    """Every way of acting; each registered planner that asks for proposals has two, by guidance."""
+    planned = PolicyTraits(plans=True, conditioned=True)
+    return {
+        "random": PolicyTraits(),
+        "rcbc_mode": PolicyTraits(is_rival=True, conditioned=True),
+        "rcbc_mean": PolicyTraits(is_rival=True, conditioned=True),
+        "q_only": planned,
+        **{
+            f"{planner.name}_{ending}": planned
+            for planner in PLANNERS.values()
+            if planner.asks == "proposals"
+            for ending in GUIDANCE.values()
+        },
+        "iql": PolicyTraits(),
+    }
+
+
+def planner_policy(config: RunConfig) -> str:
+    """The name under which the configured planner is evaluated."""
+    planner = config.planner
+    if planner.horizon == 0:
+        return "rcbc_mode"
+    if planner.guidance == "none":
+        return "rcbc_mean"
+    if planner.horizon == 1 and planner.guidance == "critic" and planner.name == "forward_mpc":
+        return "q_only"
+    return f"{planner.name}_{GUIDANCE[planner.guidance]}"
+
+
+def _make_policy(name: str, agent: Any, task: TaskSpec, config: RunConfig, planner: PlannerConfig) -> Any:
+    from system.families.masked_trajectory.policies import make_policy
+
+    return make_policy(name, agent, task, config, planner)
+
+
+def _build(task: TaskSpec, config: RunConfig) -> Any:
+    from system.families.masked_trajectory.agent import TrajectoryAgent
+
+    return TrajectoryAgent(task, config)
+
+
+def _learn(agent: Any, config: RunConfig, **group: Any) -> Learner:
+    from system.families.masked_trajectory.learner import M3PCLearner
+
+    return M3PCLearner(agent, config, **group)
+
+
+def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, np.ndarray]:
+    from system.families.masked_trajectory.diagnostics import diagnose
+
+    return diagnose(agent, data, config, folder, stage)
+
+
+register_family(
+    Family(
+        name=NAME,
+        section=MaskedTrajectoryConfig,
+        planner="forward_mpc",
+        asks="proposals",
+        evaluated=("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
+        validate=validate,
+        serves=lambda task: task.frame_shape is None,
+        policies=policies,
+        planner_policy=planner_policy,
+        make_policy=_make_policy,
+        sizes=sizes,
+        build=_build,
+        found=lambda agent, statistics: agent.set_statistics(statistics),
+        learn=_learn,
+        batch_sizes=lambda config: {
+            f"{NAME}.training.batch_size": config.method.training.batch_size,
+            f"{NAME}.critic.batch_size": config.method.critic.batch_size,
+        },
+        segments_per_step=lambda config: config.method.training.batch_size,
+        transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
+        windows="ending",
+        refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
+        diagnose=_diagnose,
+        compile=lambda agent: agent.model.compile(dynamic=True),
+        former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
+        former_name="m3pc",
+    )
+)

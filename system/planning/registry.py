@@ -1,0 +1,61 @@
+"""The planners by name. A new one is a file with a function, and one line here or a call of `register_planner`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from system.config.registry import PLANNERS
+
+
+@dataclass(frozen=True)
+class Planner:
+    """A way of choosing actions by looking ahead.
+
+    Attributes:
+        name: value of `planner.name`.
+        asks: `proposals`: a model that proposes and imagines whole candidates
+            (`system.models.protocols.PlanningModel`); `steps`: one that is stepped through discrete actions
+            (`DiscretePlanningModel`).
+        load: gives the function `(model, context, *, config, generator) -> Plan`; called when it is first needed.
+        ignores: keys of the section `planner` that make no difference to it.
+    """
+
+    name: str
+    asks: Literal["proposals", "steps"]
+    load: Callable[[], Callable[..., Any]]
+    ignores: tuple[str, ...] = ()
+
+
+def register_planner(planner: Planner) -> None:
+    """Makes a planner known by its name, for configurations, sweeps and every family whose models it can ask."""
+    PLANNERS[planner.name] = planner
+
+
+def planner_named(name: str) -> Planner:
+    """A registered planner.
+
+    Args:
+        name: that a checked configuration holds.
+    """
+    planner = PLANNERS[name]
+    assert isinstance(planner, Planner)
+    return planner
+
+
+def _forward_mpc() -> Callable[..., Any]:
+    from system.planning.forward_mpc import forward_mpc
+
+    return forward_mpc
+
+
+def _beam_search() -> Callable[..., Any]:
+    from system.planning.beam_search import beam_search
+
+    return beam_search
+
+
+UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice")
+UNREAD_BY_BEAM_SEARCH = ("guidance", "num_candidates", "target_return_ratio")
+
+register_planner(Planner("forward_mpc", "proposals", _forward_mpc, UNREAD_BY_FORWARD_MPC))
+register_planner(Planner("beam_search", "steps", _beam_search, UNREAD_BY_BEAM_SEARCH))
