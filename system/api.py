@@ -1,7 +1,7 @@
 """Training, evaluating and reading data from Python: what the command line does, by the same functions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,4 +148,6 @@ def load_dataset(
         return prepare_data(dataset, folder)
     config = load_config({"dataset": {"id": dataset, "path": None if path is None else str(path)}})
     able = families_for(find_tasks(config, folder)[0])
-    return prepare_data(load_config({"family": able[0], "dataset": to_dict(config.dataset)}) if able else config, folder)
+    if able:
+        config = load_config({"family": able[0], "dataset": to_dict(config.dataset)})
+    return prepare_data(config, folder)

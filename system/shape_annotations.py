@@ -1,7 +1,7 @@
 """Shapes in annotations where the package that gives them their meaning is not installed.
 
-Annotations such as `Float[torch.Tensor, "B T"]` are for readers, and for the checks that tests switch on. A trained
-policy can be taken to where only torch and NumPy are: there the array type alone stands in their place.
+Annotations such as `Float[torch.Tensor, "B T"]` are for readers, and for the checks that tests switch on. A
+trained policy can be taken to where only torch and NumPy are: there the array type alone stands in their place.
 """
 
 import importlib.util

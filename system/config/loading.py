@@ -44,7 +44,11 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def load_config(
-    schema: type[Schema], source: str | Path | Mapping[str, Any] | None, overrides: Overrides = (), *, presets: Path
+    schema: type[Schema],
+    source: str | Path | Mapping[str, Any] | None,
+    overrides: Overrides = (),
+    *,
+    presets: Path,
 ) -> Schema:
     """Builds a checked configuration from a preset or a YAML file, then overrides.
 
@@ -204,9 +208,10 @@ def _parse_override(override: str) -> Tree:
 def _trees(overrides: Overrides) -> Iterator[Tree]:
     """Each override as nested dicts."""
     if isinstance(overrides, Mapping):
-        yield from (expand_workers(_nested(key.split("."), copy.deepcopy(value))) for key, value in overrides.items())
+        trees = (_nested(key.split("."), copy.deepcopy(value)) for key, value in overrides.items())
     else:
-        yield from (expand_workers(_parse_override(each)) for each in overrides)
+        trees = (_parse_override(each) for each in overrides)
+    yield from map(expand_workers, trees)
 
 
 def _nested(parts: Sequence[str], value: Any) -> Tree:

@@ -1,7 +1,7 @@
 """What a model family brings to workers, loops, evaluation and configurations, which know none of them.
 
-A family is a folder whose `family.py` registers one record. Registering is light, for it happens whenever anything
-of this package is imported: what needs NumPy or torch is imported by the functions of the record when they are called.
+A family is a folder whose `family.py` registers one record. Registering is light: what needs torch is imported by
+the functions of the record when they are called.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ from system.config.registry import FAMILIES
 from system.data.replay.sampling import Windows
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
 
-    import system.types
+    from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
 
 class Agent(Protocol):
@@ -27,7 +27,7 @@ class Agent(Protocol):
         """Where the weights lie."""
         ...
 
-    def perceive(self, observations: "numpy.ndarray", game: int) -> "numpy.ndarray":
+    def perceive(self, observations: "np.ndarray", game: int) -> "np.ndarray":
         """What of the environment's observations [N, ...] is remembered."""
         ...
 
@@ -46,12 +46,7 @@ class Learner(Protocol):
     """Owns an agent and its optimisers."""
 
     def update(
-        self,
-        segments: "system.types.SegmentBatch",
-        transitions: "list[system.types.TransitionBatch]",
-        *,
-        stage: str,
-        step: int,
+        self, segments: "SegmentBatch", transitions: "list[TransitionBatch]", *, stage: str, step: int
     ) -> dict[str, Any]:
         """One update step; returns scalars by name."""
         ...
@@ -118,12 +113,12 @@ class Family:
     asks: Literal["proposals", "steps"]
     evaluated: tuple[str, ...]
     validate: Callable[[RunConfig], None]
-    serves: "Callable[[system.types.TaskSpec], bool]"
+    serves: "Callable[[TaskSpec], bool]"
     policies: Callable[[], Mapping[str, PolicyTraits]]
     planner_policy: Callable[[RunConfig], str]
-    make_policy: "Callable[[str, Any, system.types.TaskSpec, RunConfig, PlannerConfig], Any]"
+    make_policy: "Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any]"
     sizes: Callable[[RunConfig], dict[str, Any]]
-    build: "Callable[[system.types.TaskSpec, RunConfig], Any]"
+    build: "Callable[[TaskSpec, RunConfig], Any]"
     found: Callable[[Any, Any], None]
     learn: Callable[..., Learner]
     batch_sizes: Callable[[RunConfig], Mapping[str, int]]
@@ -132,7 +127,7 @@ class Family:
     transition_batches: Callable[[RunConfig], tuple[int, int]] = lambda config: (0, 0)
     refresh: Callable[[Any, Any, int | None], None] | None = None
     prepare: Callable[..., Any] | None = None
-    diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, numpy.ndarray]] | None" = None
+    diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None" = None
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
@@ -157,7 +152,7 @@ def family_of(config: RunConfig) -> Family:
     return family
 
 
-def families_for(task: "system.types.TaskSpec") -> list[str]:
+def families_for(task: Any) -> list[str]:
     """Names of the families that can learn a task."""
     return [each.name for each in FAMILIES.values() if isinstance(each, Family) and each.serves(task)]
 

@@ -112,8 +112,7 @@ def module_name(path: Path) -> str:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way_and_libraries_stay_at_home(path: Path) -> None:
     source, name = path.read_text(), module_name(path)
-    if name != "__init__":
-        assert rank(name) is not None, f"{name} has no place in the order of imports"
+    assert rank(name) is not None, f"{name} has no place in the order of imports"
     assert upward_imports(source, name) == []
     assert strangers(source, str(path.relative_to(ROOT))) == []
 

@@ -10,8 +10,8 @@ from system.cli.main import main
 from system.envs.registry import find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError
-from system.evaluation.rollouts import play_episodes
 from system.evaluation.policies import make_policy
+from system.evaluation.rollouts import play_episodes
 from system.runs.loaded_agent import LoadedAgent
 from system.runs.saved_agent import open_agent
 from system.seeding import torch_generator
@@ -136,7 +136,7 @@ def test_a_policy_that_does_not_plan_shows_the_configured_planners_plan(run: Pat
     seen = observations(actor, steps=1, environments=1)[0, 0]
     np.testing.assert_array_equal(actor.plan(seen).utilities, planner.plan(seen).utilities)
     without = system.load_agent(run, device="cpu", overrides={"planner.horizon": 0})
-    with pytest.raises(ConfigError, match="planner.horizon: 0 plans nothing"):
+    with pytest.raises(ConfigError, match=r"planner\.horizon: 0 plans nothing"):
         without.plan(seen)
 
 

@@ -14,7 +14,8 @@ from system.safetensors_reader import DTYPES, read_safetensors
 def tensors() -> dict[str, torch.Tensor]:
     values = torch.arange(-3, 9)
     made = {name: values.reshape(3, 4).to(dtype) for name, dtype in DTYPES.items()}
-    return made | {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 4), "odd": torch.ones(3, dtype=torch.uint8)}
+    odd = torch.ones(3, dtype=torch.uint8)
+    return made | {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 4), "odd": odd}
 
 
 def test_it_reads_what_the_library_wrote() -> None:
