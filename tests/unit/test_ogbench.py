@@ -79,7 +79,7 @@ def test_wrong_arrays_are_refused_by_name(
     columns = ogbench_columns()
     alter(columns)
     file = write_ogbench(tmp_path / "data.npz", columns)
-    with pytest.raises(DataError, match=f"data.npz: {message}"):
+    with pytest.raises(DataError, match=rf"data.npz: {message}"):
         read_file(file)
 
 

@@ -40,7 +40,7 @@ def test_parts_can_be_chosen(tmp_path: Path) -> None:
     assert describe_file(file, options).observation_names == ("robot0_eef_pos[0]", "object[0]", "object[1]")
     first = read_file(file, options=options)[0]
     np.testing.assert_array_equal(first.observations, make_episodes()[0].observations[:, [2, 0, 1]])
-    with pytest.raises(DataError, match="dataset.observation_keys: images is not one of object, robot0_eef_pos"):
+    with pytest.raises(DataError, match=r"dataset.observation_keys: images is not one of object, robot0_eef_pos"):
         read_file(file, options=ReadOptions(observation_keys=("images",)))
 
 
@@ -102,7 +102,7 @@ def test_images_are_refused_by_key_and_can_be_left_out(tmp_path: Path) -> None:
                 demo[f"{key}/agentview_image"] = np.zeros((length, 8, 8, 3), dtype=np.uint8)
 
     file = write_robomimic(tmp_path / "image.hdf5", change=alter)
-    with pytest.raises(DataError, match="demo_0/obs/agentview_image holds images .* dataset.observation_keys"):
+    with pytest.raises(DataError, match=r"demo_0/obs/agentview_image holds images .* dataset.observation_keys"):
         describe_file(file)
     chosen = ReadOptions(observation_keys=("object", "robot0_eef_pos"))
     assert find_faults(read_file(file, options=chosen)[0], TASK) == []
@@ -162,5 +162,5 @@ def test_wrong_files_are_refused_by_key(
     tmp_path: Path, alter: Callable[[h5py.File], object], message: str
 ) -> None:
     file = write_robomimic(tmp_path / "low_dim.hdf5", change=alter)
-    with pytest.raises(DataError, match=f"low_dim.hdf5: .*{message}"):
+    with pytest.raises(DataError, match=rf"low_dim.hdf5: .*{message}"):
         read_file(file)

@@ -66,7 +66,7 @@ class _Demonstrations:
         names = [str(name) for name in h5py.Group(data)]
         unknown = [name for name in names if not _DEMO.fullmatch(name)]
         if unknown:
-            raise DataError(f"{self.name}: data/{ascii(unknown[0])[1:60]} is no demo_N")
+            raise DataError(f"{self.name}: data/{ascii(unknown[0])[1:-1][:60]} is no demo_N")
         if not names:
             raise DataError(f"{self.name}: data holds no demonstrations")
         return sorted(int(name.removeprefix("demo_")) for name in names)
