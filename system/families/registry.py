@@ -7,14 +7,16 @@ the functions of the record when they are called.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES
 from system.data.replay.sampling import Windows
-from system.types import SegmentBatch, TaskSpec, TransitionBatch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from system.types import SegmentBatch, TaskSpec, TransitionBatch
 
 
 class Agent(Protocol):
@@ -25,7 +27,7 @@ class Agent(Protocol):
         """Where the weights lie."""
         ...
 
-    def perceive(self, observations: np.ndarray, game: int) -> np.ndarray:
+    def perceive(self, observations: "np.ndarray", game: int) -> "np.ndarray":
         """What of the environment's observations [N, ...] is remembered."""
         ...
 
@@ -44,7 +46,7 @@ class Learner(Protocol):
     """Owns an agent and its optimisers."""
 
     def update(
-        self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
+        self, segments: "SegmentBatch", transitions: "list[TransitionBatch]", *, stage: str, step: int
     ) -> dict[str, Any]:
         """One update step; returns scalars by name."""
         ...
@@ -111,12 +113,12 @@ class Family:
     asks: Literal["proposals", "steps"]
     evaluated: tuple[str, ...]
     validate: Callable[[RunConfig], None]
-    serves: Callable[[TaskSpec], bool]
+    serves: "Callable[[TaskSpec], bool]"
     policies: Callable[[], Mapping[str, PolicyTraits]]
     planner_policy: Callable[[RunConfig], str]
-    make_policy: Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any]
+    make_policy: "Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any]"
     sizes: Callable[[RunConfig], dict[str, Any]]
-    build: Callable[[TaskSpec, RunConfig], Any]
+    build: "Callable[[TaskSpec, RunConfig], Any]"
     found: Callable[[Any, Any], None]
     learn: Callable[..., Learner]
     batch_sizes: Callable[[RunConfig], Mapping[str, int]]
@@ -125,7 +127,7 @@ class Family:
     transition_batches: Callable[[RunConfig], tuple[int, int]] = lambda config: (0, 0)
     refresh: Callable[[Any, Any, int | None], None] | None = None
     prepare: Callable[..., Any] | None = None
-    diagnose: Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None = None
+    diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None" = None
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
@@ -150,7 +152,7 @@ def family_of(config: RunConfig) -> Family:
     return family
 
 
-def families_for(task: TaskSpec) -> list[str]:
+def families_for(task: Any) -> list[str]:
     """Names of the families that can learn a task."""
     return [each.name for each in FAMILIES.values() if isinstance(each, Family) and each.serves(task)]
 

@@ -60,9 +60,15 @@ class SweepResults:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """key → its last word, or the whole key where two would be the same."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
+    """key → as few of its last words as tell it from the others."""
+    names = {}
+    for key in keys:
+        words = key.split(".")
+        others = [f".{other}" for other in keys if other != key]
+        endings = (".".join(words[-count:]) for count in range(1, len(words) + 1))
+        alone = (end for end in endings if not any(other.endswith(f".{end}") for other in others))
+        names[key] = next(alone, key)
+    return names
 
 
 def describe_sweep(results: SweepResults) -> Section:

@@ -44,7 +44,9 @@ def draw_segments(config: RunConfig) -> SegmentBatch:
     full = np.ones(shape, dtype=bool)
     tokens = config.method.tokenizer.tokens_per_side**2
     return SegmentBatch(
-        observations=generator.integers(config.method.tokenizer.vocabulary, size=(*shape, tokens)).astype(np.int16),
+        observations=generator.integers(config.method.tokenizer.vocabulary, size=(*shape, tokens)).astype(
+            np.int16
+        ),
         actions=generator.choice(TASK.valid_actions, size=shape),
         rewards=generator.integers(-1, 2, size=shape).astype(np.float32),
         returns_to_go=np.zeros(shape, np.float32),

@@ -152,7 +152,10 @@ def test_weights_are_all_that_acting_needs(subject: Subject) -> None:
 
 def test_truncation_is_not_termination(subject: Subject) -> None:
     """The same steps, but for how their episodes end: other values are learnt of them."""
-    baseline = with_method(subject.config, training=replace(subject.config.method.training, objective="conservative_q"))
+    baseline = subject.config
+    if baseline.family == "world_action":
+        training = replace(baseline.method.training, objective="conservative_q")
+        baseline = with_method(baseline, training=training)
     values = {}
     for ending in ("terminated", "time_limit", "cut"):
         worker = replace(subject, config=baseline).worker(ending)

@@ -237,7 +237,9 @@ def test_a_model_that_dreams_nan_is_not_acted_on() -> None:
 
 def test_action_probabilities_that_are_no_numbers_are_not_acted_on(agent: TrajectoryAgent) -> None:
     """A draw from them would pass for an action, also where nothing is imagined."""
-    broken = TrajectoryAgent(agent.task, masked_config(model=agent.model.config, critic=CriticConfig(hidden_width=16)))
+    broken = TrajectoryAgent(
+        agent.task, masked_config(model=agent.model.config, critic=CriticConfig(hidden_width=16))
+    )
     with torch.no_grad():
         broken.model.action_head.bias.fill_(float("nan"))
     context = make_context(agent.task, 2, CONFIG.horizon)

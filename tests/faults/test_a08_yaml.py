@@ -19,7 +19,7 @@ CORPUS = {
     "number for a string": ("dataset:\n  id: 3\n", "dataset.id: 3 is not a string"),
     "string for a number": ("planner:\n  horizon: four\n", "planner.horizon: 'four' is not an integer"),
     "negative rate": (
-        "trajectory:\n  learning_rate: -1e-4\n",
+        "masked_trajectory:\n  training:\n    learning_rate: -1e-4\n",
         "masked_trajectory.training.learning_rate: -0.0001 is out of range",
     ),
     "octal is no number": ("seed: 010\n", "seed: '010' is not an integer"),

@@ -138,7 +138,10 @@ def test_finetune_refuses_another_models_checkpoint(
     ("words", "message"),
     [
         (["finetune", "{config}", "--checkpoint", "{run}", "--set", "online.env_steps=0"], "online.env_steps: 0"),
-        (["finetune", "pong-demo", "--checkpoint", "{run}", "--set", "online.env_steps=9"], "family = masked_trajectory"),
+        (
+            ["finetune", "pong-demo", "--checkpoint", "{run}", "--set", "online.env_steps=9"],
+            "family = masked_trajectory",
+        ),
         (["run", "{config}", "--address", "10.255.255.1:1"], "--address: 10.255.255.1:1 would not be used"),
         (["evaluate", "{run}", "--address", "10.255.255.1:1"], "--address: 10.255.255.1:1 would not be used"),
         (["evaluate", "{run}", "--set", "dataset.id=a/b-v0"], "dataset.id: nothing is trained here"),
@@ -271,7 +274,9 @@ def test_batches_that_learners_cannot_share_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_tiny_config(tmp_path, deterministic=False, learners=3)
-    one_line_and_code_2(["run", str(config), "--run-dir", str(tmp_path / "run")], "masked_trajectory.training.batch_size", capsys)
+    one_line_and_code_2(
+        ["run", str(config), "--run-dir", str(tmp_path / "run")], "masked_trajectory.training.batch_size", capsys
+    )
 
 
 def test_a_run_directory_in_use_is_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ def with_method(config: RunConfig, **sections: Any) -> RunConfig:
 
 
 def masked_config(**keys: Any) -> RunConfig:
-    """Of the masked trajectory family: `model`, `training` and `critic` are its own sections, the rest is shared."""
+    """Of the masked trajectory family: `model`, `training` and `critic` are its own, the rest is shared."""
     return _config("masked_trajectory", MaskedTrajectoryConfig, keys)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from configs import nest
+from configs import OWN_SECTIONS, nest
 
 from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
@@ -91,6 +91,8 @@ def write_tiny_game_config(folder: Path, **changes: Any) -> Path:
     for layer in (TINY_GAME, {"dataset": {"path": str(folder / "datasets")}}, changes):
         for key, value in layer.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    if merged["family"] != TINY_GAME["family"]:
+        merged = {key: value for key, value in merged.items() if key not in OWN_SECTIONS}
     path = folder / "game.yaml"
     path.write_text(yaml.safe_dump(nest(merged)))
     return path

@@ -68,14 +68,18 @@ def test_without_a_source_the_defaults_count() -> None:
 
 
 def test_override_beats_file_beats_preset_beats_default(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("seed: 1\nplanner: {horizon: 2, td_lambda: 0.1}\nmodel: {width: 64}\n")
+    (tmp_path / "base.yaml").write_text(
+        "seed: 1\nplanner: {horizon: 2, td_lambda: 0.1}\nmasked_trajectory: {model: {width: 32}}\n"
+    )
     file = tmp_path / "mine.yaml"
     file.write_text("preset: base\nplanner: {td_lambda: 0.2, num_candidates: 7}\n")
     config = load_config(
         RunConfig, str(file), ["planner.num_candidates=9", "planner.num_candidates=5"], presets=tmp_path
     )
     assert config == RunConfig(
-        seed=1, method=MaskedTrajectoryConfig(model=ModelConfig(width=64)), planner=PlannerConfig(horizon=2, td_lambda=0.2, num_candidates=5)
+        seed=1,
+        method=MaskedTrajectoryConfig(model=ModelConfig(width=32)),
+        planner=PlannerConfig(horizon=2, td_lambda=0.2, num_candidates=5),
     )
 
 
@@ -83,7 +87,7 @@ def test_an_override_may_give_a_section_or_a_list() -> None:
     config = build(
         "planner={horizon: 3, select: argmax}", "planner.td_lambda=1", "evaluation.policies=[iql, random]"
     )
-    assert config.planner == PlannerConfig(horizon=3, select="argmax", td_lambda=1.0)
+    assert config.planner == PlannerConfig("forward_mpc", horizon=3, select="argmax", td_lambda=1.0)
     assert config.evaluation.policies == ("iql", "random")
 
 
@@ -106,7 +110,10 @@ def test_workers_are_a_number_or_say_what_each_takes(tmp_path: Path) -> None:
 
 def test_the_schema_gives_numbers_their_type() -> None:
     config = build(
-        "masked_trajectory.training.learning_rate=1e-4", "discount=1", "dataset.path=", "evaluation.target_return_ratios=[1, 5e-1]"
+        "masked_trajectory.training.learning_rate=1e-4",
+        "discount=1",
+        "dataset.path=",
+        "evaluation.target_return_ratios=[1, 5e-1]",
     )
     assert config.method.training.learning_rate == 1e-4
     assert isinstance(config.discount, float)
@@ -123,9 +130,15 @@ def test_the_schema_gives_numbers_their_type() -> None:
         ("planner.horizn=4", "planner.horizn: unknown key; did you mean planner.horizon?"),
         ("horizon=4", "horizon: unknown key; did you mean planner.horizon?"),
         ("planer.horizon=4", "planer: unknown key; did you mean planner?"),
-        ("online.batch_size=4", "online.batch_size: unknown key; did you mean masked_trajectory.training.batch_size?"),
+        (
+            "online.batch_size=4",
+            "online.batch_size: unknown key; did you mean masked_trajectory.training.batch_size?",
+        ),
         ("planner.horizon=-1", "planner.horizon: -1 is out of range [0, 64]"),
-        ("masked_trajectory.training.batch_size=0", "masked_trajectory.training.batch_size: 0 is out of range [1, inf]"),
+        (
+            "masked_trajectory.training.batch_size=0",
+            "masked_trajectory.training.batch_size: 0 is out of range [1, inf]",
+        ),
         (
             "evaluation.target_return_ratios=[1, 11]",
             "evaluation.target_return_ratios: 11.0 is out of range [0, 10]",
@@ -135,7 +148,10 @@ def test_the_schema_gives_numbers_their_type() -> None:
         ("planner.horizon=", "planner.horizon: null is not an integer"),
         ("deterministic=1", "deterministic: 1 is not true or false"),
         ("discount=.nan", "discount: nan is not a finite number"),
-        ("masked_trajectory.training.gradient_clip=.inf", "masked_trajectory.training.gradient_clip: inf is not a finite number"),
+        (
+            "masked_trajectory.training.gradient_clip=.inf",
+            "masked_trajectory.training.gradient_clip: inf is not a finite number",
+        ),
         ("dataset.id=4", "dataset.id: 4 is not a string"),
         ("planner=4", "planner: 4 given where keys and values are expected"),
         ("planner.horizon.deep=4", "planner.horizon: {'deep': 4} is not an integer"),
@@ -178,7 +194,6 @@ def test_a_wrong_choice_names_the_nearest() -> None:
         (["learners=3", "masked_trajectory.training.batch_size=63"], "masked_trajectory.critic.batch_size"),
         (["deterministic=true", "learners=2"], "learners"),
         (["deterministic=true", "rollout_workers=2"], "rollout_workers"),
-        (["evaluation.policies=[]"], "evaluation.policies"),
         (["evaluation.policies=[iql, iql]"], "evaluation.policies"),
         (["evaluation.target_return_ratios=[]"], "evaluation.target_return_ratios"),
     ],
@@ -200,21 +215,23 @@ def test_nothing_acts_from_outputs_that_the_objective_does_not_train(
 ) -> None:
     keys = [*FRAMES, f"world_action.training.objective={objective}", f"planner.horizon={horizon}"]
     online = "online.env_steps=0" if objective == "clone" else "online.env_steps=100"
-    cause = "clone_weight: 0" if objective == "world_action" else f"objective: {objective}"
+    cause = "clone_weight: 0" if objective == "jowa" else f"objective: {objective}"
     for policy in FAMILIES["world_action"].policies():
         chosen = f"evaluation.policies=[{policy}]"
         if policy in allowed:
             build(*keys, online, chosen)
         else:
             assert refusal(*keys, online, chosen) == (
-                f"evaluation.policies: {policy} acts from outputs that jowa.{cause} does not train"
+                f"evaluation.policies: {policy} acts from outputs that world_action.training.{cause} "
+                "does not train"
             )
 
 
 def test_what_imitates_beside_the_rest_may_act_and_be_asked() -> None:
-    keys = [*FRAMES, "world_action.training.clone_weight=1", "evaluation.policies=[clone, clone_sampled, q_greedy, beam]"]
-    assert build(*keys, "planner.support_threshold=0.3").method.training.imitates
-    message = refusal(*keys[:-1], "world_action.training.objective=conservative_q", "planner.support_threshold=0.3")
+    keys = [*FRAMES, "world_action.training.clone_weight=1", "planner.support_threshold=0.3"]
+    acting = "evaluation.policies=[clone, clone_sampled, q_greedy, beam]"
+    assert build(*keys, acting).method.training.imitates
+    message = refusal(*keys, "evaluation.policies=[q_greedy]", "world_action.training.objective=conservative_q")
     assert message.startswith("planner.support_threshold: 0.3 needs an output that imitates")
 
 
@@ -225,7 +242,8 @@ def test_what_imitates_beside_the_rest_may_act_and_be_asked() -> None:
 def test_nothing_explores_from_outputs_that_the_objective_does_not_train(
     objective: str, horizon: int, explorer: str
 ) -> None:
-    keys = [*FRAMES, "evaluation.policies=[random]", f"world_action.training.objective={objective}", f"planner.horizon={horizon}"]
+    trained = f"world_action.training.objective={objective}"
+    keys = [*FRAMES, "evaluation.policies=[random]", trained, f"planner.horizon={horizon}"]
     message = refusal(*keys, "online.env_steps=100")
     assert message.startswith(f"online.env_steps: 100 would be explored by {explorer}, ")
     build(*keys, "online.env_steps=0")

@@ -29,21 +29,33 @@ def test_the_preset_adapts_the_two_games_model_to_a_third_game() -> None:
     assert few.dataset.id not in (two.dataset.id, *two.dataset.also)
     assert few.pretrain.from_checkpoint == "runs/two-games-0"
     assert build("pretrain.from_checkpoint=null").pretrain.from_checkpoint is None
-    assert (two.method.training.imagined_share, two.dataset.max_transitions) == (0.0, None), "both are off by default"
+    assert (two.method.training.imagined_share, two.dataset.max_transitions) == (0.0, None), (
+        "both are off by default"
+    )
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["world_action.training.imagined_share=0.3"], "world_action.training.imagined_share: 0.3 of a learner's 16 windows is not whole"),
-        (["learners=8"], "world_action.training.imagined_share: 0.25 of a learner's 2 windows is not whole"),
-        (["world_action.training.imagined_share=1"], "world_action.training.imagined_share: 1.0 is out of range [0, 0.9]"),
         (
-            ["world_action.training.imagined_steps=7"],
-            "world_action.training.imagined_steps: 7 exceeds 6, all that world_action.model.context_length = 8 leaves room",
+            ["world_action.training.imagined_share=0.3"],
+            "world_action.training.imagined_share: 0.3 of a learner's 16 windows is not whole",
+        ),
+        (["learners=8"], "world_action.training.imagined_share: 0.25 of a learner's 2 windows is not whole"),
+        (
+            ["world_action.training.imagined_share=1"],
+            "world_action.training.imagined_share: 1.0 is out of range [0, 0.9]",
         ),
         (
-            ["world_action.training.objective=conservative_q", "evaluation.policies=[q_greedy]", "planner.horizon=0"],
+            ["world_action.training.imagined_steps=7"],
+            "world_action.training.imagined_steps: 7 exceeds 6, all that world_action.model.context_length = 8",
+        ),
+        (
+            [
+                "world_action.training.objective=conservative_q",
+                "evaluation.policies=[q_greedy]",
+                "planner.horizon=0",
+            ],
             "world_action.training.imagined_share: objective conservative_q has no world model to imagine with",
         ),
         (["dataset.max_transitions=0"], "dataset.max_transitions: 0 is out of range [1, inf]"),
@@ -64,7 +76,10 @@ def test_only_the_world_action_family_begins_with_another_runs_weights() -> None
     ("changed", "difference"),
     [
         (RunConfig(), "family = masked_trajectory, but this run's has world_action"),
-        (with_method(CONFIG, model=replace(CONFIG.method.model, num_layers=3)), "world_action.model.num_layers = 3, but this run's has 2"),
+        (
+            with_method(CONFIG, model=replace(CONFIG.method.model, num_layers=3)),
+            "world_action.model.num_layers = 3, but this run's has 2",
+        ),
         (
             with_method(CONFIG, model=replace(CONFIG.method.model, value_low=-9.0)),
             "world_action.model.value_low = -9.0, but this run's has -10",

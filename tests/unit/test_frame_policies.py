@@ -197,7 +197,7 @@ def test_a_clone_needs_an_agent_that_imitates(agent: WorldActionAgent, name: str
 @pytest.mark.parametrize("name", ["q_greedy", "beam"])
 def test_an_agent_that_imitates_has_no_values_to_act_on(name: str) -> None:
     config = with_method(CONFIG, training=WorldActionTrainingConfig(objective="clone"))
-    with pytest.raises(ConfigError, match=r"^evaluation\.policies: .*jowa\.objective: clone does not train$"):
+    with pytest.raises(ConfigError, match=r"^evaluation\.policies: .*training\.objective: clone does not train$"):
         act(name, make_agent(config), config=config)
 
 
@@ -210,5 +210,7 @@ def test_an_agent_that_also_imitates_takes_the_best_of_the_likely_actions() -> N
 
 
 def test_a_horizon_that_leaves_no_frame_is_refused(agent: WorldActionAgent) -> None:
-    with pytest.raises(ConfigError, match=r"planner\.horizon: 4 must be less than world\.context_length - 1 = 3"):
+    with pytest.raises(
+        ConfigError, match=r"planner\.horizon: 4 must be less than world_action\.model\.context_length - 1 = 3"
+    ):
         act("beam", agent, replace(PLANNER, horizon=4))

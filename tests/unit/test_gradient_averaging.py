@@ -44,7 +44,9 @@ class ThreadGroup:
 def make_worker(
     config: RunConfig, data: PreparedData, rank: int = 0, group: ThreadGroup | None = None
 ) -> LearnerWorker:
-    replay = ReplayBuffer(data.training, context_length=config.method.model.context_length, max_episode_steps=MAX_STEPS)
+    replay = ReplayBuffer(
+        data.training, context_length=config.method.model.context_length, max_episode_steps=MAX_STEPS
+    )
     replay.add_episodes([replace(data.training.episode(index), key=EpisodeKey(0, 0, index)) for index in range(3)])
     if group is None:
         return LearnerWorker(data.task, config, data.foundation, replay)

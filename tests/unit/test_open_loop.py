@@ -16,7 +16,9 @@ from system.models.distributions import SquashedNormal
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec("Toy-v0", observation_dim=2, action_dim=1, max_episode_steps=12)
-CONFIG = masked_config(model=ModelConfig(context_length=5, width=8, encoder_layers=1, decoder_layers=1, num_heads=1))
+CONFIG = masked_config(
+    model=ModelConfig(context_length=5, width=8, encoder_layers=1, decoder_layers=1, num_heads=1)
+)
 OBSERVATION_STD = torch.tensor([0.5, 4.0])
 REWARD_STD = 3.0
 HORIZON = 4
@@ -57,9 +59,9 @@ def make_store(lengths: tuple[int, ...] = (12, 4, 3, 7)) -> EpisodeStore:
     return EpisodeStore.from_episodes(episodes, discount=0.9)
 
 
-def measure(predict: Predict, store: EpisodeStore | None = None, *, seed: int = 0, horizon: int = HORIZON) -> (
-    OpenLoopError | None
-):
+def measure(
+    predict: Predict, store: EpisodeStore | None = None, *, seed: int = 0, horizon: int = HORIZON
+) -> OpenLoopError | None:
     """The error of a model that predicts `predict(current observation, actions)`: observations and rewards."""
     agent = TrajectoryAgent(TASK, CONFIG)
     agent.model.observation_std.copy_(OBSERVATION_STD)
@@ -141,7 +143,7 @@ def test_the_naive_guess_is_measured_against_the_recorded_steps() -> None:
     store = make_store((HORIZON,))
     error = measure(perfect, store)
     assert error is not None
-    observations = store.observations[: HORIZON]
+    observations = store.observations[:HORIZON]
     assert error.real == pytest.approx(observations)
     steps = (observations[1:] - observations[0]) / OBSERVATION_STD.numpy()
     assert error.unchanged == pytest.approx(np.sqrt(np.square(steps).mean(axis=1)), rel=1e-5)
@@ -164,9 +166,9 @@ def test_every_window_that_fits_is_drawn() -> None:
 
 
 def test_the_window_may_be_all_future() -> None:
-    error = measure(perfect, horizon=CONFIG.model.context_length)
+    error = measure(perfect, horizon=CONFIG.context_length)
     assert error is not None
-    assert error.states == pytest.approx(np.zeros(CONFIG.model.context_length - 1), abs=1e-5)
+    assert error.states == pytest.approx(np.zeros(CONFIG.context_length - 1), abs=1e-5)
 
 
 def test_episodes_shorter_than_the_horizon_say_nothing() -> None:

@@ -10,6 +10,7 @@ from tests.support.summary_factory import make_record, make_summary, write_run
 
 def finished(folder: Path, seed: int, origin: str | None) -> Path:
     summary = make_summary({}, seed=seed)
+    del summary["config"]["masked_trajectory"]
     summary["evaluations"] = [make_record("offline", "random", {10_000: 1.0})]
     summary["config"]["family"] = "world_action"
     summary["config"]["planner"].update(name="beam_search", select="argmax")

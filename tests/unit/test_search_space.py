@@ -70,7 +70,7 @@ def test_a_grid_is_every_combination_once() -> None:
 def test_a_point_becomes_a_configuration() -> None:
     point = {"planner.temperature": 1e-5, "evaluation.target_return_ratios": [0.5, 1.0], "online.episodes": None}
     config = apply_point(RunConfig(planner=PlannerConfig(horizon=2)), point)
-    assert config.planner == PlannerConfig(horizon=2, temperature=1e-5)
+    assert config.planner == PlannerConfig("forward_mpc", horizon=2, temperature=1e-5)
     assert config.evaluation.target_return_ratios == (0.5, 1.0)
     assert config.online.episodes is None
 

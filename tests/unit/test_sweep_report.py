@@ -41,7 +41,9 @@ def results_of(*, final: bool = True, failures: tuple[str, ...] = ()) -> SweepRe
 
 
 def test_names_are_short_unless_they_are_the_same() -> None:
-    names = short_names(["planner.horizon", "masked_trajectory.critic.learning_rate", "world_action.training.learning_rate"])
+    names = short_names(
+        ["planner.horizon", "masked_trajectory.critic.learning_rate", "world_action.training.learning_rate"]
+    )
     assert list(names.values()) == ["horizon", "critic.learning_rate", "training.learning_rate"]
 
 

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import PLANNERS
 from system.families.masked_trajectory.config import NAME, MaskedTrajectoryConfig, sizes, validate
 from system.families.registry import Family, Learner, PolicyTraits, register_family
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
-from system.types import TaskSpec
 
 GUIDANCE = {"return": "m", "critic": "q"}
 """Endings of a planner's policies, by `planner.guidance`."""
@@ -47,13 +44,13 @@ def planner_policy(config: RunConfig) -> str:
     return f"{planner.name}_{GUIDANCE[planner.guidance]}"
 
 
-def _make_policy(name: str, agent: Any, task: TaskSpec, config: RunConfig, planner: PlannerConfig) -> Any:
+def _make_policy(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.masked_trajectory.policies import make_policy
 
     return make_policy(name, agent, task, config, planner)
 
 
-def _build(task: TaskSpec, config: RunConfig) -> Any:
+def _build(task: Any, config: RunConfig) -> Any:
     from system.families.masked_trajectory.agent import TrajectoryAgent
 
     return TrajectoryAgent(task, config)
@@ -65,7 +62,7 @@ def _learn(agent: Any, config: RunConfig, **group: Any) -> Learner:
     return M3PCLearner(agent, config, **group)
 
 
-def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, np.ndarray]:
+def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, Any]:
     from system.families.masked_trajectory.diagnostics import diagnose
 
     return diagnose(agent, data, config, folder, stage)

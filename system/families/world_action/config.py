@@ -110,12 +110,12 @@ def validate(config: RunConfig) -> None:
     """
     _validate_sizes(config)
     _validate_imagination(config)
-    _validate_objective(config)
     if config.planner.support_threshold > 0.0 and not config.method.training.imitates:
         raise ConfigError(
             f"planner.support_threshold: {config.planner.support_threshold:g} needs an output that imitates the "
             f"data's actions: {NAME}.training.objective: jowa, {NAME}.training.clone_weight above 0"
         )
+    _validate_objective(config)
     if config.planner.select == "expectation":
         raise ConfigError("planner.select: expectation is for continuous actions; did you mean argmax?")
 

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import PLANNERS
 from system.families.registry import Family, Learner, PolicyTraits, register_family
 from system.families.world_action.config import NAME, WorldActionFamilyConfig, sizes, validate
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
-from system.types import TaskSpec
 
 POLICY_NAMES = {"beam_search": "beam"}
 """Of planners whose policy is not called as they are."""
@@ -38,13 +35,13 @@ def planner_policy(config: RunConfig) -> str:
     return "q_greedy" if config.planner.horizon == 0 else POLICY_NAMES.get(name, name)
 
 
-def _make_policy(name: str, agent: Any, task: TaskSpec, config: RunConfig, planner: PlannerConfig) -> Any:
+def _make_policy(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.world_action.policies import make_policy
 
     return make_policy(name, agent, task, config, planner)
 
 
-def _build(task: TaskSpec, config: RunConfig) -> Any:
+def _build(task: Any, config: RunConfig) -> Any:
     from system.families.world_action.agent import WorldActionAgent
 
     return WorldActionAgent(task, config)
@@ -62,7 +59,7 @@ def _prepare(data: Any, config: RunConfig, cache_folder: Path, **known: Any) -> 
     return tokenize(data, config, cache_folder, **known)
 
 
-def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, np.ndarray]:
+def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, Any]:
     from system.families.world_action.diagnostics import diagnose
 
     return diagnose(agent, data, config, folder, stage)

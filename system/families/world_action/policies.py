@@ -64,8 +64,8 @@ class BeamSearchPolicy:
         task: the game that is played.
         config: that the agent was trained with.
         planner: how to plan, by which planner, and with which precision; horizon 0 acts on Q alone. What the
-            horizon takes of the model's frames, the history cannot have. An expectation of actions does not exist, the best one is
-            taken for it.
+            horizon takes of the model's frames, the history cannot have. An expectation of actions does not
+            exist, the best one is taken for it.
         search: the planner's function.
 
     Raises:
