@@ -161,5 +161,5 @@ def test_links_and_damage_are_refused(tmp_path: Path) -> None:
         read_file(file)
     content = other.read_bytes()
     other.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="other.hdf5 cannot be read"):
+    with pytest.raises(DataError, match=r"other.hdf5 cannot be read"):
         read_file(other)

@@ -101,7 +101,7 @@ def test_pickles_lies_and_damage_are_refused(tmp_path: Path) -> None:
     write_ogbench(file)
     content = file.read_bytes()
     file.write_bytes(content[:300])
-    with pytest.raises(DataError, match="data.npz: cannot be read"):
+    with pytest.raises(DataError, match=r"data.npz: cannot be read"):
         read_file(file)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})

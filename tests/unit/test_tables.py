@@ -114,7 +114,12 @@ def test_what_is_no_number_is_refused_by_file_column_and_row(
 @pytest.mark.parametrize(
     ("column", "row", "value", "message"),
     [
-        ("observation_1", 2, np.nan, "step 2 (line 4 of run_1.csv): observation dimension 1 (observation_1) is nan"),
+        (
+            "observation_1",
+            2,
+            np.nan,
+            "step 2 (line 4 of run_1.csv): observation dimension 1 (observation_1) is nan",
+        ),
         ("action_0", 3, 7.0, "step 3 (line 5 of run_1.csv): action dimension 0 (action_0) is 7, outside [-1, 1]"),
         ("reward", 0, np.inf, "step 0 (line 2 of run_1.csv): reward is inf"),
         ("terminated", 1, True, "step 1 (line 3 of run_1.csv): terminated before the last step (5)"),
