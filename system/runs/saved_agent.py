@@ -46,8 +46,8 @@ def open_agent(path: Path, overrides: Sequence[str] = ()) -> SavedAgent:
     """
     found = find_checkpoint(path)
     content = load_run_checkpoint(found)
+    config = config_from_dict(RunConfig, content.documents["config"], overrides)  # first: it may name modules
     saved = config_from_dict(RunConfig, content.documents["config"])
-    config = config_from_dict(RunConfig, content.documents["config"], overrides)
     key = first_difference(flatten(_sizes(saved)), flatten(_sizes(config)))
     if key is not None:
         raise ConfigError(f"{key}: a checkpoint's can't be overridden")
