@@ -1,4 +1,4 @@
-"""`o2o data check` and `o2o data convert`: a dataset looked over for a person, and one made of published data."""
+"""`o2o data check` and `o2o data convert`: a dataset looked over for a person, and one made of other files."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from system.data.doctor import DoctorReport
+
+DRAWN_STEPS = 100_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--download", action="store_true", help="ask Minari's hub for a dataset that is not there")
 
     check.set_defaults(perform=_check)
-    convert = verbs.add_parser("convert", help="a Minari dataset of whole episodes drawn from DQN-replay files")
-    convert.add_argument("folder", type=Path, help="with files $store$_observation_ckpt.0.gz and so on")
+    convert = verbs.add_parser("convert", help="a Minari dataset made of files in another layout")
+    convert.add_argument("file", type=Path, help="file or folder: D4RL, robomimic, OGBench, DQN-replay, tables")
     convert.add_argument("dataset", help="id of the new dataset, for example atari/pong/replay-v0")
     convert.add_argument("--environment", required=True, help="for example ALE/Pong-v5")
-    convert.add_argument("--steps", type=int, default=100_000, help="at most so many are drawn (default: 100000)")
+    convert.add_argument("--drop", action="store_true", help="leave unfit episodes out, instead of refusing all")
+    convert.add_argument("--steps", type=int, help="DQN-replay: at most so many are drawn (default: 100000)")
     convert.add_argument("--seed", type=int, default=0, help="of the draw")
     convert.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
     convert.set_defaults(perform=_convert)
@@ -34,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
         0; of `check`, 2 if the dataset has faults.
 
     Raises:
-        ConfigError: the environment is not known, or is no Atari game.
+        ConfigError: the environment is not known.
         DataError: data are missing, unsafe or unreadable.
     """
     return int(arguments.perform(arguments))
@@ -52,29 +55,28 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from system.data.sources.dqn_replay import DqnReplay
+    from system.data.conversion import convert
     from system.data.sources.minari_layout import default_root
-    from system.data.writer import write_dataset
+    from system.data.sources.protocol import ReadOptions, source_of
     from system.envs.registry import environment_specification, find_task
     from system.errors import ConfigError
 
     task = find_task(arguments.environment)
-    if not task.is_discrete:
-        raise ConfigError(f"--environment: {task.environment_id} is no Atari game")
-    replay = DqnReplay(arguments.folder, task, max_steps=arguments.steps, seed=arguments.seed)
-    folder = write_dataset(
-        Path(arguments.path) if arguments.path else default_root(),
+    source = source_of(arguments.file)
+    if arguments.steps is not None and not source.is_drawn_from:
+        raise ConfigError(f"--steps: {source.name} files are converted whole")
+    steps = (arguments.steps or DRAWN_STEPS) if source.is_drawn_from else None
+    conversion = convert(
+        arguments.file,
         arguments.dataset,
-        replay,
-        task=replace(task, reference_min=None, reference_max=None),  # clipped rewards add up to no score
+        root=Path(arguments.path) if arguments.path else default_root(),
+        task=task,
         environment_specification=environment_specification(task.environment_id),
-        author="DQN-replay data",
-        algorithm_name="DQN while it learnt",
-        description=f"{len(replay)} episodes drawn with seed {arguments.seed}; rewards are clipped to [-1, 1]",
+        options=ReadOptions(max_steps=steps, seed=arguments.seed),
+        drop=arguments.drop,
     )
-    print(f"{len(replay)} episodes written to {folder}")
+    lines = [f"note: {note}" for note in conversion.notes] + [f"left out: {line}" for line in conversion.dropped]
+    print("\n".join([*lines, f"{conversion.num_episodes} episodes written to {conversion.folder}"]))
     return 0
 
 

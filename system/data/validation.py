@@ -1,10 +1,11 @@
 """What makes an episode unfit for training, and the conversion of a fit one."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from system.data.sources.hdf5_reader import RawEpisode
+from system.data.raw_episode import RawEpisode
 from system.types import Episode, TaskSpec
 
 ACTION_TOLERANCE = 1e-4
@@ -19,16 +20,18 @@ class Fault:
         episode: its number in the file.
         step: where; None where it concerns the episode as a whole.
         message: what.
+        origin: where that is in the file, if that says more than episode and step.
     """
 
     episode: int
     step: int | None
     message: str
+    origin: str = ""
 
     def __str__(self) -> str:
-        """`episode 3, step 12: reward is nan`."""
+        """`episode 3, step 12 (row 312): reward is nan`."""
         place = f"episode {self.episode}" + ("" if self.step is None else f", step {self.step}")
-        return f"{place}: {self.message}"
+        return f"{place} ({self.origin}): {self.message}" if self.origin else f"{place}: {self.message}"
 
 
 def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
@@ -43,16 +46,17 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
     """
     structural = raw.problem or _shape_problem(raw, task) or _type_problem(raw, task)
     if structural is not None:
-        return [Fault(raw.number, None, structural)]
+        return [Fault(raw.number, None, structural, raw.origin.describe(None))]
+    names = raw.origin.observation_names, raw.origin.action_names
     found = (
-        _bad_value(raw.number, "observation", raw.observations) if task.frame_shape is None else None,
-        None if task.is_discrete else _bad_value(raw.number, "action", raw.actions),
+        _bad_value(raw.number, "observation", raw.observations, names[0]) if task.frame_shape is None else None,
+        None if task.is_discrete else _bad_value(raw.number, "action", raw.actions, names[1]),
         _bad_value(raw.number, "reward", raw.rewards),
         _invalid_action(raw, task) if task.is_discrete else _out_of_bounds(raw, task),
         _early_flag(raw.number, "terminated", raw.terminations),
         _early_flag(raw.number, "truncated", raw.truncations),
     )
-    return [fault for fault in found if fault is not None]
+    return [replace(fault, origin=raw.origin.describe(fault.step)) for fault in found if fault is not None]
 
 
 def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
@@ -118,15 +122,19 @@ def _type_problem(raw: RawEpisode, task: TaskSpec) -> str | None:
     return None
 
 
-def _bad_value(number: int, name: str, values: np.ndarray) -> Fault | None:
+def _bad_value(number: int, name: str, values: np.ndarray, names: Sequence[str] = ()) -> Fault | None:
     """The first step with a value that is not finite, or so large that its square overflows float32."""
     magnitude = np.abs(values.astype(np.float64))
     bad = ~(magnitude <= LARGEST_MAGNITUDE)
     if not bad.any():
         return None
     first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    dimension = f" dimension {first[1]}" if values.ndim > 1 else ""
+    dimension = _dimension(int(first[1]), names) if values.ndim > 1 else ""
     return Fault(number, int(first[0]), f"{name}{dimension} is {float(values[first]):g}")
+
+
+def _dimension(index: int, names: Sequence[str]) -> str:
+    return f" dimension {index}" + (f" ({names[index]})" if index < len(names) else "")
 
 
 def _out_of_bounds(raw: RawEpisode, task: TaskSpec) -> Fault | None:
@@ -137,7 +145,8 @@ def _out_of_bounds(raw: RawEpisode, task: TaskSpec) -> Fault | None:
     step, dimension = np.unravel_index(int(np.argmax(outside)), outside.shape)
     value = float(raw.actions[step, dimension])
     bounds = f"[{task.action_low:g}, {task.action_high:g}]"
-    return Fault(raw.number, int(step), f"action dimension {dimension} is {value:g}, outside {bounds}")
+    named = _dimension(int(dimension), raw.origin.action_names)
+    return Fault(raw.number, int(step), f"action{named} is {value:g}, outside {bounds}")
 
 
 def _invalid_action(raw: RawEpisode, task: TaskSpec) -> Fault | None:

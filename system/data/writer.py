@@ -6,13 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from system.data.sources.hdf5_reader import RawEpisode
+from system.data.raw_episode import RawEpisode
 from system.data.sources.minari_layout import MAIN_FILE, METADATA_FILE, check_dataset_id
 from system.data.validation import find_faults
 from system.errors import DataError
@@ -26,7 +27,7 @@ LARGEST_CHUNK_BYTES = 2**20
 def write_dataset(
     root: Path,
     dataset_id: str,
-    episodes: Iterable[Episode],
+    episodes: Iterable[Episode | RawEpisode],
     *,
     task: TaskSpec,
     environment_specification: str,
@@ -40,7 +41,8 @@ def write_dataset(
         root: Minari's root; made where it is missing.
         dataset_id: namespace/…/name-vN, not there yet.
         episodes: at least one, read one after the other; actions in [−1, 1], stored in the environment's own
-            units, or numbers of discrete ones. Where the observations are tokens, the frames are written.
+            units, or numbers of discrete ones. Where the observations are tokens, the frames are written. Raw
+            ones are written so that they load as they would have from their own file.
         task: dimensions, action bounds and reference scores.
         environment_specification: Gymnasium's specification of the environment as JSON.
         author, algorithm_name, description: who and what made the data, and how.
@@ -128,7 +130,9 @@ def _box(dtype: str, low: np.ndarray, high: np.ndarray) -> str:
     return json.dumps({"type": "Box", "dtype": dtype, "shape": list(low.shape), **bounds})
 
 
-def _write_episodes(file: Path, dataset_id: str, episodes: Iterable[Episode], task: TaskSpec) -> tuple[int, int]:
+def _write_episodes(
+    file: Path, dataset_id: str, episodes: Iterable[Episode | RawEpisode], task: TaskSpec
+) -> tuple[int, int]:
     """Returns how many episodes and steps were written."""
     total_episodes = total_steps = 0
     with h5py.File(file, "w", libver="latest") as root:
@@ -139,10 +143,10 @@ def _write_episodes(file: Path, dataset_id: str, episodes: Iterable[Episode], ta
                 raise DataError(f"dataset {dataset_id}: {faults[0]}")
             group = root.create_group(f"episode_{number}")
             group.attrs["id"] = number
-            group.attrs["total_steps"] = episode.num_steps
+            group.attrs["total_steps"] = len(raw.rewards)
             for name in ("observations", "actions", "rewards", "terminations", "truncations"):
                 _write_array(group, name, getattr(raw, name))
-            total_episodes, total_steps = number + 1, total_steps + episode.num_steps
+            total_episodes, total_steps = number + 1, total_steps + len(raw.rewards)
     if total_episodes == 0:
         raise DataError(f"dataset {dataset_id}: no episodes to write")
     with file.open("rb+") as stream:
@@ -150,8 +154,10 @@ def _write_episodes(file: Path, dataset_id: str, episodes: Iterable[Episode], ta
     return total_episodes, total_steps
 
 
-def _to_raw(number: int, episode: Episode, task: TaskSpec) -> RawEpisode:
+def _to_raw(number: int, episode: Episode | RawEpisode, task: TaskSpec) -> RawEpisode:
     """The episode as it will be read back."""
+    if isinstance(episode, RawEpisode):
+        return _as_stored(number, episode, task)
     flags = np.zeros((2, episode.num_steps), dtype=bool)
     flags[:, -1:] = [[episode.terminated], [episode.truncated]]
     return RawEpisode(
@@ -161,6 +167,20 @@ def _to_raw(number: int, episode: Episode, task: TaskSpec) -> RawEpisode:
         rewards=episode.rewards.astype(np.float32),
         terminations=flags[0],
         truncations=flags[1],
+    )
+
+
+def _as_stored(number: int, episode: RawEpisode, task: TaskSpec) -> RawEpisode:
+    """The same values in the types that are stored; actions that will be rescaled keep their precision."""
+    if episode.problem is not None:
+        return replace(episode, number=number)
+    exact = task.is_discrete or (task.action_low, task.action_high) != (-1.0, 1.0)
+    return replace(
+        episode,
+        number=number,
+        observations=episode.observations.astype(np.float32 if task.frame_shape is None else np.uint8),
+        actions=episode.actions if exact else episode.actions.astype(np.float32),
+        rewards=episode.rewards.astype(np.float32),
     )
 
 

@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_factory import ENVIRONMENTS as TOY_ENVIRONMENTS
-from dataset_factory import make_dataset, make_episodes
+from dataset_factory import SPECIFICATION, TASK, make_dataset, make_episodes
+from file_factory import LAYOUTS, read_file, write_layout
 from frame_factory import BREAKOUT, GAMES, frame_dataset, frame_episodes, token_episode
 
 from system.config import DatasetConfig
+from system.data.conversion import convert
 from system.data.sources.minari import load_dataset
 from system.data.sources.minari_layout import SHIPPED_ROOT
-from system.data.store.episodes import EpisodeStore, concatenate, gather_segments, gather_transitions
+from system.data.sources.protocol import SOURCES as REGISTERED
+from system.data.sources.protocol import ReadOptions, source_of
+from system.data.store.episodes import COLUMNS, EpisodeStore, concatenate, gather_segments, gather_transitions
 from system.data.store.split import split_episodes
 from system.data.store.statistics import compute_statistics
+from system.data.validation import to_episode
 from system.envs.registry import ENVIRONMENTS
 
 DISCOUNT = 0.97
@@ -71,6 +76,35 @@ def tokens(folder: Path) -> EpisodeStore:
     return EpisodeStore.from_episodes(episodes, discount=DISCOUNT)
 
 
+def other_layout(layout: str) -> Callable[[Path], EpisodeStore]:
+    """Read from a file as another project lays it out."""
+
+    def read(folder: Path) -> EpisodeStore:
+        episodes = [to_episode(each, TASK) for each in read_file(write_layout(folder, layout))]
+        return EpisodeStore.from_episodes(episodes, discount=DISCOUNT)
+
+    return read
+
+
+def converted(layout: str) -> Callable[[Path], EpisodeStore]:
+    """The same file, made a Minari dataset."""
+
+    def load(folder: Path) -> EpisodeStore:
+        path = write_layout(folder, layout)
+        convert(
+            path,
+            "toy/converted-v0",
+            root=folder / "datasets",
+            task=TASK,
+            environment_specification=SPECIFICATION,
+            options=ReadOptions(),
+        )
+        config = DatasetConfig(id="toy/converted-v0", path=str(folder / "datasets"), download=False)
+        return load_dataset(config, environments=TOY_ENVIRONMENTS, discount=DISCOUNT).store
+
+    return load
+
+
 SOURCES: dict[str, Callable[[Path], EpisodeStore]] = {
     "in memory": in_memory,
     "memory-mapped": memory_mapped,
@@ -80,6 +114,8 @@ SOURCES: dict[str, Callable[[Path], EpisodeStore]] = {
     "frames": frames,
     "two games": two_games,
     "tokens": tokens,
+    **{layout: other_layout(layout) for layout in LAYOUTS},
+    **{f"{layout}, converted": converted(layout) for layout in LAYOUTS},
 }
 
 
@@ -205,3 +241,18 @@ def test_statistics_know_nothing_of_padding_and_validation(store: EpisodeStore) 
     again = compute_statistics(EpisodeStore.from_episodes(altered, discount=DISCOUNT).select(train), 1000)
     assert again.return_mean == statistics.return_mean
     np.testing.assert_array_equal(again.target_returns, statistics.target_returns)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_converted_file_loads_with_the_arrays_of_the_file_itself(layout: str, tmp_path: Path) -> None:
+    stores = [other_layout(layout)(tmp_path / "file"), converted(layout)(tmp_path / "converted")]
+    assert stores[0].num_episodes == stores[1].num_episodes > 0
+    for name in (*COLUMNS, "lengths", "terminated", "truncated", "complete"):
+        np.testing.assert_array_equal(*(getattr(store, name) for store in stores), err_msg=name)
+
+
+def test_every_registered_layout_is_enrolled(tmp_path: Path) -> None:
+    tried = {source_of(write_layout(tmp_path / layout, layout)).name for layout in LAYOUTS}
+    assert tried == REGISTERED.keys() - {"DQN-replay"}, (
+        "which tests/unit/test_dqn_replay.py tries, with whole frames"
+    )

@@ -14,6 +14,7 @@ Rewards were clipped to [−1, 1] when the data were recorded, so returns are no
 
 import gzip
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
+from system.data.raw_episode import RawEpisode
+from system.data.sources.minari_layout import ImageSpace
+from system.data.sources.protocol import ReadOptions, Source, SourceFacts
 from system.errors import DataError
 from system.seeding import numpy_generator
 from system.types import Episode, TaskSpec
@@ -30,6 +34,7 @@ from system.types import Episode, TaskSpec
 COLUMNS = ("observation", "action", "reward", "terminal")
 EMPTY_STEPS = 3
 LARGEST_PART_STEPS = 4_000_000
+FRAME_SHAPE = (84, 84)
 _SKIPPED_AT_ONCE = 2**20
 _PART = re.compile(r"\$store\$_observation_ckpt\.(\d{1,4})\.gz")
 
@@ -251,7 +256,39 @@ def _read_column(file: Path) -> np.ndarray:
         column.close()
 
 
+def recognises(path: Path) -> bool:
+    """A folder with a part's frames."""
+    return path.is_dir() and any(_PART.fullmatch(file.name) for file in path.iterdir())
+
+
+def describe(path: Path, options: ReadOptions) -> SourceFacts:
+    """Frames; the game, and with it the actions, is not in the files."""
+    note = "rewards were clipped to [-1, 1] when the data were recorded, so returns are no scores"
+    return SourceFacts(ImageSpace(FRAME_SHAPE), None, has_scores=False, notes=(note,))
+
+
+def read(path: Path, task: TaskSpec, options: ReadOptions) -> Iterator[RawEpisode]:
+    """The drawn episodes, all of them where no number of steps is given."""
+    if task.frame_shape is None or not task.is_discrete:
+        raise DataError(f"dataset {path}: is of an Atari game, and {task.environment_id} is none")
+    most = sys.maxsize if options.max_steps is None else options.max_steps
+    for number, episode in enumerate(DqnReplay(path, task, max_steps=most, seed=options.seed)):
+        flags = np.zeros((2, episode.num_steps), dtype=bool)
+        flags[:, -1] = episode.terminated, episode.truncated
+        yield RawEpisode(number, episode.observations, episode.actions, episode.rewards, flags[0], flags[1])
+
+
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     return list(folder.iterdir())
+
+
+SOURCE = Source(
+    name="DQN-replay",
+    looks_like="a folder with $store$_observation_ckpt.0.gz and so on",
+    recognises=recognises,
+    describe=describe,
+    read=read,
+    is_drawn_from=True,
+)
