@@ -18,8 +18,8 @@ from system.config import RunConfig
 from system.config.loading import flatten, to_dict
 from system.data.prepared import PreparedData
 from system.errors import CheckpointError, ConfigError, Interrupted
-from system.families.building import resolve_device
 from system.families.registry import family_of
+from system.models.devices import resolve_device
 from system.runs.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.runs.progress import Stage
 from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
