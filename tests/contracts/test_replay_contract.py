@@ -192,3 +192,9 @@ def test_a_durable_replay_comes_back_from_its_log(kind: str, online: MakeOnline,
     again = durable(offline(KINDS[kind]), tmp_path)
     assert np.array_equal(again.sample_segments(request).observations, expected.observations)
     assert again.add_episodes([online(1)]) == 0
+
+
+def test_what_asks_for_no_share_is_given_offline_data_alone(replay: Replay, online: MakeOnline) -> None:
+    replay.add_episodes([online(0), online(1)])
+    batch = replay.sample_segments(SampleRequest(batch_size=64, seed=0))
+    assert (batch.rewards < 50.0).all()

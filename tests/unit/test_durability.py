@@ -1,6 +1,8 @@
 """What was acknowledged survives a loss of power, and what was being written is there whole or not at all."""
 
+import errno
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -95,6 +97,24 @@ def test_a_file_has_its_old_content_or_its_new_one(disk: RecordingDisk, left: Ca
     disk.after_sync = None
     write_json(file, {"a": float("nan")})
     assert all((each / file.name).read_bytes() == b'{\n "a": null\n}\n' for each in left())
+
+
+@pytest.mark.parametrize("fails", ["open", "rename"])
+def test_a_write_that_fails_says_why_and_leaves_the_old_content_alone(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "summary.json"
+    write_durably(file, b"old")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(*{"open": (Path, "open", full), "rename": (os, "replace", full)}[fails])
+    with pytest.raises(OSError, match="no space left"):
+        write_durably(file, b"new")
+    monkeypatch.undo()
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+    assert file.read_bytes() == b"old"
 
 
 def test_a_saved_checkpoint_is_on_disk_and_one_being_saved_leaves_the_older_one(
