@@ -62,8 +62,7 @@ def load_config(
         ConfigError: naming the key (and the nearest right one), value and range, or the file and line.
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
-    for override in overrides:
-        _merge(tree, expand_workers(_parse_override(override)))
+    _merge(tree, _parse_overrides(overrides))
     config = _build(schema, tree, schema, ())
     validate(config)
     return config
@@ -76,8 +75,7 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: S
         ConfigError: as `load_config`.
     """
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
-    for override in overrides:
-        _merge(merged, expand_workers(_parse_override(override)))
+    _merge(merged, _parse_overrides(overrides))
     config = _build(schema, merged, schema, ())
     validate(config)
     return config
@@ -180,6 +178,13 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{shown(str(path))}: cannot be read ({type(error).__name__})") from None
 
 
+def _parse_overrides(overrides: Sequence[str]) -> Tree:
+    layer: Tree = {}
+    for override in overrides:
+        _merge(layer, expand_workers(_parse_override(override)), replace=False)
+    return layer
+
+
 def _parse_override(override: str) -> Tree:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -191,14 +196,28 @@ def _parse_override(override: str) -> Tree:
     return value
 
 
-def _merge(base: Tree, layer: Tree) -> Tree:
-    """Lays `layer` over `base`, in place; mappings merge, everything else replaces."""
+def _merge(base: Tree, layer: Tree, *, replace: bool = True) -> Tree:
+    """Lays `layer` over `base`, in place; mappings merge, everything else replaces.
+
+    Args:
+        base, layer: trees.
+        replace: a dataset that `layer` names, by id or by file, replaces the one of `base`, named the other way.
+    """
+    if replace:
+        _forget_other_dataset(base.get("dataset"), layer.get("dataset"))
     for key, value in layer.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+            _merge(base[key], value, replace=False)
         else:
             base[key] = value
     return base
+
+
+def _forget_other_dataset(base: Any, layer: Any) -> None:
+    if isinstance(base, dict) and isinstance(layer, dict):
+        for key, other in (("id", "file"), ("file", "id")):
+            if layer.get(key) and other not in layer:
+                base.pop(other, None)
 
 
 def _build(schema: type[Schema], tree: Any, root: type, path: tuple[str, ...]) -> Schema:

@@ -13,8 +13,8 @@ from dataset_factory import ENVIRONMENTS, edit_file, edit_metadata, make_dataset
 from system.cli.main import main
 from system.config import DatasetConfig
 from system.data.doctor import check_dataset
+from system.data.loading import LoadedDataset, load_dataset
 from system.data.sources import hdf5_reader
-from system.data.sources.minari import LoadedDataset, load_dataset
 from system.data.sources.minari_hub import download_dataset
 from system.errors import DataError
 
