@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from system.config import DatasetConfig, RunConfig, load_config
-from system.config.loading import config_from_dict, to_dict
+from system.config import DatasetConfig, RunConfig
+from system.config.loading import config_from_dict, load_config, to_dict
 from system.errors import ConfigError
 
 DEMO = "o2o/hopper/medium-replay-v0"
