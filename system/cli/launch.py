@@ -5,6 +5,7 @@ checkpoint. Whether the directory is new, half done or finished decides where th
 """
 
 import argparse
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from system.cli.options import refuse_address, resolve_run, resolve_tracking_uri
+from system.cli.registering import check_model_name, register_files
 from system.config import RunConfig
 from system.config.loading import flatten, to_dict
 from system.data.prepared import PreparedData
-from system.errors import CheckpointError, ConfigError, Interrupted, SystemFailure
-from system.families.building import resolve_device
+from system.errors import CheckpointError, ConfigError, Interrupted
 from system.families.registry import family_of
+from system.models.devices import resolve_device
 from system.runs.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
 from system.runs.progress import Stage
 from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
@@ -25,7 +27,7 @@ from system.runs.saved_agent import check_same_model, load_run_checkpoint, open_
 from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.console import ConsoleTracker
 from system.tracking.provenance import DESCRIPTION, source_tags
-from system.tracking.sending import send_rest, send_to_mlflow, tracked_run
+from system.tracking.sending import send_rest, send_to_mlflow
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
@@ -44,16 +46,26 @@ def launch(arguments: argparse.Namespace, *, until: Stage, start: Path | None = 
         start: a checkpoint whose learners' state replaces pretraining.
     """
     config, path = resolve_run(arguments, RunConfig)
-    _check_name(arguments.register, config)
-    _check_work(config, arguments.address, start)
-    with RunDirectory.claim(path, config, restart=arguments.restart) as run_dir:
-        summary = run_dir.finished(until)
-        uri = resolve_tracking_uri(arguments)
-        if summary is None:
-            summary = _work(config, run_dir, arguments, until, start)
-        elif config.tracking.mlflow:
-            send_rest(path, send_to_mlflow(uri, config.tracking.experiment, ConsoleTracker().note))
-        version = _register(arguments, run_dir, uri)
+    if arguments.register is not None and not config.tracking.mlflow:
+        raise ConfigError("--register: tracking.mlflow is false, so there is no registry")
+    check_model_name(arguments.register)
+    uri = resolve_tracking_uri(arguments)
+    summary = run_until(
+        config,
+        path,
+        until=until,
+        start=start,
+        tracking_uri=uri,
+        address=arguments.address,
+        restart=arguments.restart,
+        quiet=arguments.quiet,
+    )
+    version = None
+    if arguments.register is not None:
+        checkpoint = find_checkpoint(path)
+        version = register_files(
+            checkpoint, f"checkpoints/{checkpoint.name}", arguments.register, run_dir=path, tracking_uri=uri
+        )
     print(format_summary(summary))
     if version is not None:
         print(f"\nregistered: {version}")
@@ -72,39 +84,49 @@ def _check_work(config: RunConfig, address: str | None, start: Path | None) -> N
         resolve_device(config)
 
 
-def _check_name(name: str | None, config: RunConfig) -> None:
-    """What would make a registration fail after all the work is done."""
-    if name is not None and not config.tracking.mlflow:
-        raise ConfigError("--register: tracking.mlflow is false, so there is no registry")
-    if name is not None and (not name.strip() or set(name) & set("/:")):
-        raise ConfigError(f"--register: {name!r} cannot be a model's name; it may not hold / or :")
-
-
-def _register(arguments: argparse.Namespace, run_dir: RunDirectory, tracking_uri: str) -> str | None:
-    """The newest checkpoint as a version of a registered model, where that is asked for: its `models:/` URI."""
-    if arguments.register is None:
-        return None
-    from system.tracking.mlflow import register_checkpoint
-
-    run = tracked_run(run_dir.path, tracking_uri)
-    if run is None:
-        raise SystemFailure(f"--register: {run_dir.path} has no run in MLflow at {tracking_uri}")
-    return register_checkpoint(find_checkpoint(run_dir.path), arguments.register, run, tracking_uri)
-
-
-def _work(
-    config: RunConfig, run_dir: RunDirectory, arguments: argparse.Namespace, until: Stage, start: Path | None
+def run_until(
+    config: RunConfig,
+    path: Path,
+    *,
+    until: Stage,
+    start: Path | None,
+    tracking_uri: str,
+    address: str | None,
+    restart: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
-    return work(
-        config,
-        run_dir,
-        until=until,
-        start=start,
-        cache_folder=run_dir.path.parent / "dataset-cache",
-        address=arguments.address,
-        tracking=_tracking(config, run_dir, arguments),
-        stopping=Interruption(),
-    )
+    """Works a run directory through its stages; of one that is finished nothing is done but what MLflow lacks.
+
+    Args:
+        config: of the run.
+        path: of its directory.
+        until, start: as for `launch`.
+        tracking_uri: of MLflow.
+        address: of a Ray cluster; None starts one if the configuration asks for actors.
+        restart: moves what is there aside.
+        quiet: shows no progress.
+
+    Returns:
+        The summary.
+    """
+    _check_work(config, address, start)
+    with RunDirectory.claim(path, config, restart=restart) as run_dir:
+        summary = run_dir.finished(until)
+        if summary is not None:
+            if config.tracking.mlflow:
+                send_rest(path, send_to_mlflow(tracking_uri, config.tracking.experiment, ConsoleTracker().note))
+            return summary
+        is_main = threading.current_thread() is threading.main_thread()
+        return work(
+            config,
+            run_dir,
+            until=until,
+            start=start,
+            cache_folder=path.parent / "dataset-cache",
+            address=address,
+            tracking=_tracking(config, run_dir, tracking_uri, quiet),
+            stopping=Interruption() if is_main else Interruption(()),
+        )
 
 
 def work(
@@ -233,14 +255,14 @@ def _resume(run: Experiment, found: FoundCheckpoint) -> None:
 
 
 @contextmanager
-def _tracking(config: RunConfig, run_dir: RunDirectory, arguments: argparse.Namespace) -> Iterator[Tracker]:
+def _tracking(config: RunConfig, run_dir: RunDirectory, tracking_uri: str, quiet: bool) -> Iterator[Tracker]:
     """A tracker that is told how the run ended."""
     tracker = make_tracker(
         config,
         run_dir.path,
-        tracking_uri=resolve_tracking_uri(arguments),
+        tracking_uri=tracking_uri,
         run_name=run_dir.path.name,
-        quiet=arguments.quiet,
+        quiet=quiet,
     )
     try:
         yield tracker

@@ -32,20 +32,12 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         arguments: of the verb `evaluate`.
     """
     _check_output(arguments.output)
-    saved = open_agent(resolve_checkpoint(arguments), _overrides(arguments))
+    overrides = evaluation_overrides(arguments.policies, arguments.episodes, arguments.overrides)
+    saved = open_agent(resolve_checkpoint(arguments), overrides)
     path, config = saved.path, saved.config
     if config.evaluators == 0:
         refuse_address(arguments.address)
-    console = ConsoleTracker(quiet=arguments.quiet)
-    tasks = {task.environment_id: task for task in saved.tasks}
-    requests = _requests(saved)
-    found: dict[int, dict[str, Any]] = {}
-    console.progress("evaluate", 0, len(requests), "policies")
-    for index, result in _measure(saved, requests, arguments.address):
-        found[index] = evaluation_record(saved.stage, result.measured, tasks[requests[index].environment])
-        console.progress("evaluate", len(found), len(requests), "policies")
-    console.close()
-    records = [found[index] for index in range(len(requests))]
+    records = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
     print(f"{path}: {config.evaluation.episodes} episodes each\n")
     print(format_table(records))
     games, comparisons = summarize_games(records), compare(records)
@@ -69,17 +61,52 @@ def _check_output(file: Path | None) -> None:
         raise ConfigError(f"--output: there is no folder {file.parent}")
 
 
-def _overrides(arguments: argparse.Namespace) -> list[str]:
-    overrides = list(arguments.overrides)
+def evaluation_overrides(
+    policies: str | Sequence[str] | None, episodes: int | None, overrides: Sequence[str]
+) -> list[str]:
+    """What of a checkpoint's configuration is overridden to measure it.
+
+    Args:
+        policies: their names, or these with commas between them; None for the configured ones.
+        episodes: of each; None likewise.
+        overrides: `key.path=value` each.
+
+    Raises:
+        ConfigError: a key has nothing to do with measuring.
+    """
     for key in (each.partition("=")[0].strip() for each in overrides):
         if key.split(".")[0] not in OF_EVALUATION:
             raise ConfigError(f"{key}: nothing is trained here; {', '.join(OF_EVALUATION)} can be set")
-    if arguments.policies is not None:
-        names = [name.strip() for name in arguments.policies.split(",")]
-        overrides.append(f"evaluation.policies={json.dumps(names)}")
-    if arguments.episodes is not None:
-        overrides.append(f"evaluation.episodes={arguments.episodes}")
-    return overrides
+    found = list(overrides)
+    if policies is not None:
+        names = policies.split(",") if isinstance(policies, str) else policies
+        found.append(f"evaluation.policies={json.dumps([name.strip() for name in names])}")
+    if episodes is not None:
+        found.append(f"evaluation.episodes={episodes}")
+    return found
+
+
+def measure_policies(saved: SavedAgent, *, address: str | None, quiet: bool) -> list[dict[str, Any]]:
+    """Plays the configured policies on the reported episodes.
+
+    Args:
+        saved: agent and configuration.
+        address: of a Ray cluster, where the configuration asks for evaluators.
+        quiet: shows no progress.
+
+    Returns:
+        A record of each policy in each environment, as in `summary.json`.
+    """
+    console = ConsoleTracker(quiet=quiet)
+    tasks = {task.environment_id: task for task in saved.tasks}
+    requests = _requests(saved)
+    found: dict[int, dict[str, Any]] = {}
+    console.progress("evaluate", 0, len(requests), "policies")
+    for index, result in _measure(saved, requests, address):
+        found[index] = evaluation_record(saved.stage, result.measured, tasks[requests[index].environment])
+        console.progress("evaluate", len(found), len(requests), "policies")
+    console.close()
+    return [found[index] for index in range(len(requests))]
 
 
 def _requests(saved: SavedAgent) -> list[EvaluationRequest]:

@@ -108,9 +108,18 @@ def resolve_tracking_uri(arguments: argparse.Namespace) -> str:
 
     In a submitted job, whose working directory is thrown away, SQLite lies beside the run directory.
     """
+    return tracking_uri_for(arguments.tracking_uri, getattr(arguments, "run_dir", None))
+
+
+def tracking_uri_for(given: str | None, run_dir: Path | None) -> str:
+    """Where a run is tracked, as `resolve_tracking_uri` says.
+
+    Args:
+        given: by the user.
+        run_dir: of the run; None if it was not given.
+    """
     from system.runs.run_directory import is_submitted_job
 
-    given = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    run_dir = cast(Path | None, getattr(arguments, "run_dir", None))
+    given = given or os.environ.get("MLFLOW_TRACKING_URI")
     folder = run_dir.parent if run_dir is not None and is_submitted_job() else RUNS
     return given or f"sqlite:///{folder.resolve() / 'mlflow.db'}"

@@ -1,7 +1,7 @@
 """Configurations in and out: YAML and `key.path=value` overrides to frozen dataclasses, and back.
 
 Reading is strict: numbers are given their type by the schema alone, and whatever does not fit is refused by
-the name of its key.
+the name of its key. YAML is imported by what reads or writes it: a configuration that is JSON already needs none.
 """
 
 import copy
@@ -13,11 +13,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
-
-import yaml
 
 from system.config.registry import (
     FAMILIES,
@@ -29,13 +27,15 @@ from system.config.registry import (
 )
 from system.config.rules import validate
 from system.config.sections import RunConfig
-from system.config.strict_yaml import parse_yaml
 from system.config.worker_keys import expand_workers
 from system.errors import ConfigError
 from system.wording import nearest, one_of, shown
 
 Schema = TypeVar("Schema")
 Tree = dict[str, Any]
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""`key.path=value` each, the value as YAML; or values by dotted key, as Python has them."""
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_PRESET_CHAIN = 8
@@ -44,15 +44,19 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def load_config(
-    schema: type[Schema], source: str | Path | None, overrides: Sequence[str] = (), *, presets: Path
+    schema: type[Schema],
+    source: str | Path | Mapping[str, Any] | None,
+    overrides: Overrides = (),
+    *,
+    presets: Path,
 ) -> Schema:
     """Builds a checked configuration from a preset or a YAML file, then overrides.
 
     Args:
         schema: the dataclass to build, `RunConfig` or `CollectConfig`.
-        source: a preset's name, a path (anything with a separator or ending in .yaml or .yml), or None
-            for the defaults. A file or preset may name another to build on: `preset: NAME`.
-        overrides: `key.path=value` each; the value is YAML, the last one of a key counts.
+        source: a preset's name, a path (anything with a separator or ending in .yaml or .yml), what a file would
+            hold, or None for the defaults. A file or preset may name another to build on: `preset: NAME`.
+        overrides: the last one of a key counts.
         presets: folder of the presets, `<name>.yaml` each.
 
     Returns:
@@ -62,20 +66,20 @@ def load_config(
         ConfigError: naming the key (and the nearest right one), value and range, or the file and line.
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
-    _merge(tree, _parse_overrides(overrides))
+    _merge(tree, _layer(overrides))
     config = _build(schema, tree, schema, ())
     validate(config)
     return config
 
 
-def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Schema:
+def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: Overrides = ()) -> Schema:
     """Builds a checked configuration from what `to_dict` gave, in this version or an earlier one, then overrides.
 
     Raises:
         ConfigError: as `load_config`.
     """
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
-    _merge(merged, _parse_overrides(overrides))
+    _merge(merged, _layer(overrides))
     config = _build(schema, merged, schema, ())
     validate(config)
     return config
@@ -127,6 +131,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
 
 def dump_yaml(config: object) -> str:
     """The configuration as YAML that `load_config` reads back to an equal one."""
+    import yaml
+
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -147,7 +153,11 @@ def preset_names(presets: Path) -> list[str]:
     return sorted(path.stem for path in presets.glob("*.yaml"))
 
 
-def _load_source(source: str | Path, presets: Path, chain: tuple[str, ...]) -> Tree:
+def _load_source(source: str | Path | Mapping[str, Any], presets: Path, chain: tuple[str, ...]) -> Tree:
+    from system.config.strict_yaml import parse_yaml
+
+    if isinstance(source, Mapping):
+        return _on_its_preset(copy.deepcopy(dict(source)), presets, chain)
     is_file = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
     path = Path(source) if is_file else presets / f"{source}.yaml"
     if not is_file and source not in preset_names(presets):
@@ -159,12 +169,17 @@ def _load_source(source: str | Path, presets: Path, chain: tuple[str, ...]) -> T
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path.name}: holds {shown(tree)} where keys and values are expected")
+    return _on_its_preset(tree, presets, (*chain, str(source)))
+
+
+def _on_its_preset(tree: Tree, presets: Path, chain: tuple[str, ...]) -> Tree:
+    """A file's content laid over the preset that it names, if it names one."""
     base = expand_workers(tree).pop("preset", None)
     if base is None:
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"preset: {shown(base)} is not a name")
-    return _merge(_load_source(base, presets, (*chain, str(source))), tree)
+    return _merge(_load_source(base, presets, chain), tree)
 
 
 def _read_text(path: Path) -> str:
@@ -178,22 +193,38 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{shown(str(path))}: cannot be read ({type(error).__name__})") from None
 
 
-def _parse_overrides(overrides: Sequence[str]) -> Tree:
+def _layer(overrides: Overrides) -> Tree:
+    """All overrides as one tree; the last one of a key counts."""
     layer: Tree = {}
-    for override in overrides:
-        _merge(layer, expand_workers(_parse_override(override)), replace=False)
+    for override in _trees(overrides):
+        _merge(layer, override, replace=False)
     return layer
 
 
 def _parse_override(override: str) -> Tree:
+    from system.config.strict_yaml import parse_yaml
+
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {shown(override)}: expected key.path=value")
-    value = parse_yaml(text, name=f"--set {key.strip()}")
+    return _nested(parts, parse_yaml(text, name=f"--set {key.strip()}"))
+
+
+def _trees(overrides: Overrides) -> Iterator[Tree]:
+    """Each override as nested dicts."""
+    if isinstance(overrides, Mapping):
+        trees = (_nested(key.split("."), copy.deepcopy(value)) for key, value in overrides.items())
+    else:
+        trees = (_parse_override(each) for each in overrides)
+    yield from map(expand_workers, trees)
+
+
+def _nested(parts: Sequence[str], value: Any) -> Tree:
     for part in reversed(parts):
         value = {part: value}
-    return value
+    tree: Tree = value
+    return tree
 
 
 def _merge(base: Tree, layer: Tree, *, replace: bool = True) -> Tree:
@@ -279,7 +310,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
             raise ConfigError(f"{key}: {shown(value)} given where keys and values are expected")
         return value
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{key}: {shown(value)} is not a list, such as [a, b]")
         return tuple(_coerce(item, choices[0], key) for item in value)
     if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):

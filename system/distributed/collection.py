@@ -102,8 +102,9 @@ class Collector:
             levels = ", ".join(f"{level:g}" for level in self.config.noise_levels)
             return self._record(tracker, 2, f"ball tracker, shares of random actions: {levels}", 0)
         if self.config.policy == "checkpoint":
-            policy, length = saved_policy(Path(str(self.config.checkpoint)), self.config)
-            return self._record(policy, length, f"saved policy, action noise {self.config.action_noise:g}", 0)
+            policy, length, device = saved_policy(Path(str(self.config.checkpoint)), self.config)
+            how = f"saved policy, action noise {self.config.action_noise:g}"
+            return self._record(policy, length, how, 0, device)
         # RLlib takes seconds to import, which only those who need it shall wait for.
         from system.distributed.behaviour_training import train_behaviour_policy
 
@@ -116,7 +117,12 @@ class Collector:
             return self._record(SampledPolicy(behaviour), 1, PPO_NAME, training.env_steps)
 
     def _record(
-        self, policy: Policy, history_length: int, algorithm_name: str, training_env_steps: int
+        self,
+        policy: Policy,
+        history_length: int,
+        algorithm_name: str,
+        training_env_steps: int,
+        device: str | torch.device = "cpu",
     ) -> Collection:
         """Plays rounds of whole episodes until there are enough steps.
 
@@ -139,7 +145,7 @@ class Collector:
                     environments,
                     [derive_seed(config.seed, "record", first + index) for index in range(EPISODES_PER_ROUND)],
                     history_length=history_length,
-                    generator=torch_generator(config.seed, "record", first),
+                    generator=torch_generator(config.seed, "record", first, device=device),
                 )
                 refuse_if_all_failed(config.environment, len(play.episodes), play.num_dropped)
                 journal.append(first, EPISODES_PER_ROUND, {each.position: each.episode for each in play.episodes})
@@ -158,8 +164,8 @@ class Collector:
         return Collection(episodes, algorithm_name, training_env_steps, journal.num_lost)
 
 
-def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
-    """A checkpoint's configured planner, continuous actions with noise, and the history it looks at.
+def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int, torch.device]:
+    """A checkpoint's configured planner, continuous actions with noise, the history it looks at, and its device.
 
     Args:
         path: a checkpoint or a run directory.
@@ -176,8 +182,8 @@ def saved_policy(path: Path, config: CollectConfig) -> tuple[Policy, int]:
     run = saved.config
     policy = make_policy(planner_policy_name(run), saved.agent, saved.tasks[0], run, run.planner)
     if saved.tasks[0].is_discrete:
-        return policy, run.context_length
-    return NoisyPolicy(policy, config.action_noise), run.context_length
+        return policy, run.context_length, saved.agent.device
+    return NoisyPolicy(policy, config.action_noise), run.context_length, saved.agent.device
 
 
 def refuse_if_all_failed(environment_id: str, num_episodes: int, num_dropped: int) -> None:

@@ -14,7 +14,13 @@ from ray.exceptions import RayActorError
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
 from system.distributed.cluster import cluster_session
-from system.distributed.placement import ReservedPlaces, evaluator_bundle, refuse_to_wait_longer, spread_options
+from system.distributed.placement import (
+    ReservedPlaces,
+    evaluator_bundle,
+    refuse_to_wait_longer,
+    see_own_gpus,
+    spread_options,
+)
 from system.errors import WorkerLost
 from system.families.building import build_agent
 from system.training.evaluator import Evaluator, go_on
@@ -183,6 +189,7 @@ class EvaluatorGroup:
 
     def _start(self, number: int) -> _Member:
         options = spread_options(evaluator_bundle(self.config)) if number else self._places.options(0)
+        options = see_own_gpus(options, self.config)
         actor = ray.remote(EvaluatorActor).options(**options).remote(self._tasks, self.config)
         return _Member(actor, actor.process_id.remote())
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from system.config import RunConfig
 from system.distributed.calls import answer, describe
-from system.distributed.placement import ReservedPlaces, learner_bundle
+from system.distributed.placement import ReservedPlaces, learner_bundle, see_own_gpus
 from system.errors import WorkerLost
 from system.families.building import Foundation
 from system.models.optimizer_state import keep_gradients
@@ -124,7 +124,7 @@ class LearnerGroup:
         self._places = ReservedPlaces("learners", [bundle] * world, strategy, placement.wait_seconds)
         self._actors = [
             ray.remote(LearnerActor)
-            .options(**self._places.options(rank))
+            .options(**see_own_gpus(self._places.options(rank), config))
             .remote(task, config, foundation, replay, rank, world)
             for rank in range(world)
         ]

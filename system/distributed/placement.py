@@ -108,8 +108,23 @@ def spread_options(bundle: Bundle) -> dict[str, Any]:
     Args:
         bundle: its resources.
     """
-    options: dict[str, Any] = {"num_cpus": bundle["CPU"], "num_gpus": bundle["GPU"]}
+    options = actor_options(bundle)
     return options if get_current_placement_group() else {**options, "scheduling_strategy": "SPREAD"}
+
+
+def actor_options(bundle: Bundle) -> dict[str, Any]:
+    """Resources of an actor as Ray takes them."""
+    return {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0)}
+
+
+def see_own_gpus(options: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The options of an actor, which sees no GPU where it was given no share of one and `device` is `auto`.
+
+    Ray lets it see every GPU of its node, and torch would take a context, and memory, on one of them.
+    """
+    if config.device != "auto" or options["num_gpus"] or not ray.cluster_resources().get("GPU", 0):
+        return options
+    return {**options, "runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
 
 
 class ReservedPlaces:
@@ -140,8 +155,7 @@ class ReservedPlaces:
 
     def options(self, index: int) -> dict[str, Any]:
         """Options of the actor in one of the places."""
-        bundle = self.bundles[index]
-        options: dict[str, Any] = {"num_cpus": bundle.get("CPU", 0), "num_gpus": bundle.get("GPU", 0)}
+        options = actor_options(self.bundles[index])
         if self._group is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
                 self._group, placement_group_bundle_index=index

@@ -21,12 +21,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 
 from system.envs.registry import make_environment
-from system.errors import ConfigError
 from system.evaluation.policies import make_policy, planner_policy_name
 from system.planning.history import History
-from system.runs.saved_agent import open_agent
+from system.runs.saved_agent import find_environment, open_agent
 from system.seeding import torch_generator
-from system.types import TaskSpec
 
 State = dict[str, np.ndarray]
 
@@ -65,7 +63,7 @@ class PlannerModule(TorchRLModule):
         """The history of an episode that has not begun: see `History`; `executed` is the latest action."""
         space = self.observation_space
         seen = self._perceive(np.zeros((1, *space.shape), space.dtype))[0]
-        history = self._history(1, seen[None])
+        history = History.of_task(self.task, 1, self.length, seen[None])
         action = np.zeros(self.action_space.shape, history.actions.dtype)
         return {
             "observations": history.observations[0],
@@ -107,7 +105,7 @@ class PlannerModule(TorchRLModule):
 
     def _recall(self, state: State, observed: np.ndarray) -> History:
         """The history with what is observed now as its newest step."""
-        history = self._history(len(observed), observed)
+        history = History.of_task(self.task, len(observed), self.length, observed)
         history.observations[:] = state["observations"]
         history.actions[:] = state["actions"]
         history.valid[:] = state["valid"] > 0
@@ -118,31 +116,6 @@ class PlannerModule(TorchRLModule):
         if len(first):
             history.reset(first.tolist(), observed[first])
         return history
-
-    def _history(self, count: int, observed: np.ndarray) -> History:
-        discrete = self.task.is_discrete
-        return History(
-            count,
-            self.length,
-            observed.shape[1:],
-            () if discrete else (self.task.action_dim,),
-            observation_dtype=observed.dtype,
-            action_dtype=np.int64 if discrete else np.float32,
-        )
-
-
-def find_environment(tasks: Sequence[TaskSpec], environment_id: str | None) -> TaskSpec:
-    """Which of a checkpoint's tasks has this id; its only one where none is named.
-
-    Raises:
-        ConfigError: it was not trained for it, or for several and none is named.
-    """
-    known = [task.environment_id for task in tasks]
-    if environment_id is None and len(known) == 1:
-        return tasks[0]
-    if environment_id not in known:
-        raise ConfigError(f"environment: {environment_id!r} is not one of the checkpoint's: {', '.join(known)}")
-    return tasks[known.index(environment_id)]
 
 
 def rllib_config(

@@ -16,6 +16,7 @@ from system.distributed.placement import (
     least_rollout_workers,
     refuse_to_wait_longer,
     rollout_bundle,
+    see_own_gpus,
     spread_options,
 )
 from system.errors import WorkerLost
@@ -212,7 +213,7 @@ class RolloutGroup:
         tasks, config, replay, run = self._arguments
         actor = (
             ray.remote(RolloutActor)
-            .options(**spread_options(rollout_bundle(config)))
+            .options(**see_own_gpus(spread_options(rollout_bundle(config)), config))
             .remote(index, epoch, tasks[index % len(tasks)], config, replay, run)
         )
         return _Member(actor, actor.process_id.remote(), epoch)

@@ -24,7 +24,7 @@ class SampledPolicy:
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """One draw for each environment."""
         observations = torch.from_numpy(history.observations[rows, -1])
-        return Decision(self.policy.sample(observations, generator).numpy())
+        return Decision(self.policy.sample(observations, generator).cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ class NoisyPolicy:
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """The policy's decision, disturbed."""
         action = torch.from_numpy(self.policy.act(history, rows, generator).action)
-        noise = torch.randn(action.shape, generator=generator)
+        noise = torch.randn(action.shape, generator=generator, device=generator.device).cpu()
         return Decision((action + self.action_noise * noise).clamp(-1.0, 1.0).numpy())

@@ -38,9 +38,11 @@ class PongTracker:
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Decides from the last two frames."""
         count = len(rows)
-        drawn = self.valid_actions[torch.randint(len(self.valid_actions), (count,), generator=generator).numpy()]
+        device = generator.device
+        chosen = torch.randint(len(self.valid_actions), (count,), generator=generator, device=device)
+        drawn = self.valid_actions[chosen.cpu().numpy()]
         level = self.noise_levels[rows % len(self.noise_levels)]
-        disturbed = torch.rand(count, generator=generator).numpy() < level
+        disturbed = torch.rand(count, generator=generator, device=device).cpu().numpy() < level
         frames, valid = history.observations[rows, -2:], history.valid[rows, -2]
         tracked = [track(pair[1], pair[0] if known else None) for pair, known in zip(frames, valid, strict=True)]
         return Decision(np.where(disturbed, drawn, np.array(tracked, dtype=np.int64)))

@@ -152,7 +152,9 @@ class _Stage:
         shown = self.environments.reset(idle, [seed for _, seed in jobs])
         observed = self._observe(shown)
         if not self.has_started:
-            self.history, self.has_started = self._new_history(observed), True
+            count = self.environments.num_environments
+            self.history = History.of_task(self.environments.task, count, self.history_length, observed)
+            self.has_started = True
         self.history.reset(idle, observed)
         for index, (row, (position, _)) in enumerate(zip(idle, jobs, strict=True)):
             frames = [shown[index].copy()] if self.keeps_frames else []
@@ -191,17 +193,6 @@ class _Stage:
         observed = self.perceive(shown)
         self.perceiving_seconds += time.perf_counter() - started
         return observed
-
-    def _new_history(self, observed: np.ndarray) -> History:
-        task = self.environments.task
-        return History(
-            self.environments.num_environments,
-            self.history_length,
-            observed.shape[1:],
-            () if task.is_discrete else task.action_dim,
-            observation_dtype=observed.dtype,
-            action_dtype=np.int64 if task.is_discrete else np.float32,
-        )
 
 
 def _note_first_utilities(plan: Plan, rows: np.ndarray, running: dict[int, _Recording]) -> None:

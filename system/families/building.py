@@ -6,26 +6,14 @@ from typing import Any
 import torch
 
 from system.config import RunConfig
-from system.errors import CheckpointError, ConfigError
+from system.errors import CheckpointError
 from system.families.registry import Agent, family_of
+from system.models.devices import resolve_device
 from system.types import TaskSpec
 
 Foundation = Any
 """What of the training data is fixed before the first update and travels with the weights from then on, as the
 family says: the statistics that inputs are standardised with, or the weights of a tokenizer."""
-
-
-def resolve_device(config: RunConfig) -> torch.device:
-    """The device to learn and plan on: as configured, or CUDA where there is one.
-
-    Raises:
-        ConfigError: CUDA is asked for, and this process finds none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda, but torch finds none here; auto takes what there is")
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build_agent(task: TaskSpec, config: RunConfig, foundation: Foundation | None = None) -> Agent:

@@ -49,7 +49,7 @@ class GaussianPolicy(nn.Module):
     ) -> Float[torch.Tensor, "B A"]:
         """Draws actions, clipped to [−1, 1]."""
         mean = self(observations)
-        noise = torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
         return (mean + self.log_std.exp() * noise).clamp(-1.0, 1.0)
 
     def save(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int, Shaped
 from numpy.typing import DTypeLike
 
 from system.decisions import Context, TokenContext
+from system.types import TaskSpec
 
 
 class History:
@@ -35,6 +36,20 @@ class History:
         self.actions = _windows(num_environments, length - 1, action_shape, action_dtype)
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
+
+    @classmethod
+    def of_task(
+        cls, task: TaskSpec, num_environments: int, length: int, observed: Shaped[np.ndarray, "I *observation"]
+    ) -> "History":
+        """An empty one for a task's actions and for observations like those given."""
+        return cls(
+            num_environments,
+            length,
+            observed.shape[1:],
+            () if task.is_discrete else task.action_dim,
+            observation_dtype=observed.dtype,
+            action_dtype=np.int64 if task.is_discrete else np.float32,
+        )
 
     def reset(self, indices: Sequence[int], observations: Shaped[np.ndarray, "I *observation"]) -> None:
         """Starts new episodes at the given first observations."""

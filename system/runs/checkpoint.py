@@ -21,9 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from system import fault_points
 from system.errors import CheckpointError
@@ -116,6 +113,9 @@ def load_checkpoint(path: Path) -> CheckpointContent:
             raise CheckpointError(f"{path}: no such checkpoint")
     except OSError as error:
         raise CheckpointError(f"{str(path)[:200]}: cannot be read ({error.strerror})") from None
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
     content = CheckpointContent(tensors={}, documents={})
     for name, data in read_files(path).items():
         if name.endswith(".json"):
@@ -206,6 +206,8 @@ def package_versions(*names: str) -> dict[str, str]:
 
 def _encode(content: CheckpointContent) -> dict[str, bytes]:
     """File name → bytes."""
+    from safetensors.torch import save as save_tensors
+
     tensors = {
         f"{component}.safetensors": save_tensors(
             {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from system.config import RunConfig
 from system.errors import ConfigError, SystemFailure
 from system.evaluation.measurement import Measurer, decision_quantiles
 from system.evaluation.policies import planner_policy_name
+from system.models.devices import prepare_process
 from system.runs.saved_agent import SavedAgent, open_agent
 from system.sweeps.ledger import Job
 from system.sweeps.ranking import Outcome, Point, Round
@@ -42,7 +41,7 @@ class PlannerTrials:
         self.seeds = list(seeds)
         self.episodes = dict(episodes)
         self.config = saved.config
-        torch.set_num_threads(self.config.num_threads)
+        prepare_process(self.config)
         together = replace(self.config.evaluation, num_environments=max(self.episodes.values()))
         self.measurer = Measurer(saved.agent, saved.tasks[0], replace(self.config, evaluation=together), _never)
 

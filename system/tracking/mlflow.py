@@ -252,11 +252,12 @@ def connect_client(tracking_uri: str) -> Any:
     return client
 
 
-def register_checkpoint(checkpoint: Path, name: str, run_id: str, tracking_uri: str) -> str:
-    """Uploads a checkpoint and makes it a version of a registered model, unless it is one already.
+def register_folder(folder: Path, place: str, name: str, run_id: str, tracking_uri: str) -> str:
+    """Uploads a checkpoint or a policy and makes it a version of a registered model, unless it is one already.
 
     Args:
-        checkpoint: its folder.
+        folder: with its files.
+        place: among the run's artifacts; the last part tells it from the run's others.
         name: of the model; created if it is not there.
         run_id: of the run that it is of.
         tracking_uri: of server or store.
@@ -271,15 +272,15 @@ def register_checkpoint(checkpoint: Path, name: str, run_id: str, tracking_uri: 
 
     try:
         client = connect_client(tracking_uri)
-        folder = f"checkpoints/{checkpoint.name}"
+        label = place.rpartition("/")[2]
         for known in client.search_model_versions(f"run_id='{run_id}'"):
-            if known.name == name and known.tags.get(CHECKPOINT_TAG) == checkpoint.name:
+            if known.name == name and known.tags.get(CHECKPOINT_TAG) == label:
                 return f"models:/{name}/{known.version}"
-        client.log_artifacts(run_id, str(checkpoint), folder)
+        client.log_artifacts(run_id, str(folder), place)
         with contextlib.suppress(MlflowException):
             client.create_registered_model(name)
-        source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
-        made = client.create_model_version(name, source, run_id, tags={CHECKPOINT_TAG: checkpoint.name})
+        source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
+        made = client.create_model_version(name, source, run_id, tags={CHECKPOINT_TAG: label})
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SystemFailure(f"--register {name}: {first}; the same command tries again") from error

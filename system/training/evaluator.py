@@ -3,12 +3,11 @@ is reported on others."""
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
 from system.config import RunConfig
 from system.evaluation.measurement import SCHEDULE_SEEDS, Measurer
 from system.families.building import build_agent
 from system.families.registry import Agent, policy_traits
+from system.models.devices import prepare_process
 from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
 from system.types import TaskSpec
 
@@ -23,7 +22,7 @@ class Evaluator:
     """
 
     def __init__(self, agent: Agent, tasks: Sequence[TaskSpec], config: RunConfig) -> None:
-        torch.set_num_threads(config.num_threads)
+        prepare_process(config)
         self.agent = agent
         self.config = config
         self._tasks = {task.environment_id: task for task in tasks}

@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from system.config import RunConfig
 from system.config.loading import to_dict
 from system.data.prepared import PreparedData
 from system.errors import CheckpointError, DataError, SystemFailure, WorkerLost
 from system.families.building import build_agent, load_agent
 from system.families.registry import Agent, family_of
+from system.models.devices import prepare_process
 from system.runs.checkpoint import CheckpointContent, load_checkpoint
 from system.runs.checkpoint_writer import CheckpointWriter
 from system.runs.progress import Faults, Progress, Stage
@@ -53,7 +52,7 @@ class Experiment:
         workers: Workers,
         interruption: Interruption,
     ) -> None:
-        torch.set_num_threads(config.num_threads)
+        prepare_process(config)
         self.config = config
         self.data = data
         self.run_dir = run_dir

@@ -12,6 +12,7 @@ from system.config import RunConfig
 from system.errors import LearningDiverged
 from system.families.building import Foundation, build_agent
 from system.families.registry import family_of
+from system.models.devices import prepare_process
 from system.models.optimizer_state import AverageGradients, keep_gradients
 from system.seeding import derive_seed
 from system.training.process_memory import keep_freed_memory
@@ -45,7 +46,7 @@ class LearnerWorker:
         average_gradients: AverageGradients = keep_gradients,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        torch.set_num_threads(config.num_threads)
+        prepare_process(config)
         keep_freed_memory()
         self.config = config
         self.replay = replay

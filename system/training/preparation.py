@@ -32,9 +32,7 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
         DataError: a dataset is missing or unfit, or they don't go together.
         ConfigError: there are too few episodes for the configured split, or the family is for other tasks.
     """
-    datasets = load_datasets(
-        config.dataset, environments=ENVIRONMENTS, discount=config.discount, cache_folder=cache_folder
-    )
+    datasets = _load(config, cache_folder)
     tasks = tuple(dataset.task for dataset in datasets)
     _check_family(config, tasks[0])
     whole = datasets[0].store if len(datasets) == 1 else concatenate([dataset.store for dataset in datasets])
@@ -63,6 +61,20 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
             "training_steps": store.num_steps,
         },
         notes=notes,
+    )
+
+
+def find_tasks(config: RunConfig, cache_folder: Path) -> tuple[TaskSpec, ...]:
+    """What the configured datasets were collected in, whatever the family.
+
+    Args, Raises: as for `prepare_data`.
+    """
+    return tuple(dataset.task for dataset in _load(config, cache_folder))
+
+
+def _load(config: RunConfig, cache_folder: Path) -> list[LoadedDataset]:
+    return load_datasets(
+        config.dataset, environments=ENVIRONMENTS, discount=config.discount, cache_folder=cache_folder
     )
 
 

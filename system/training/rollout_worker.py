@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from system.config import RunConfig
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import Play, play_episodes
 from system.families.building import build_agent
+from system.models.devices import prepare_process
 from system.seeding import derive_seed, torch_generator
 from system.training.exploration import MixedExploration
 from system.training.protocols import Exploration, Replay, RolloutRequest, RolloutResult, Weights
@@ -29,7 +29,7 @@ class RolloutWorker:
     """
 
     def __init__(self, index: int, epoch: int, task: TaskSpec, config: RunConfig, replay: Replay) -> None:
-        torch.set_num_threads(config.num_threads)
+        prepare_process(config)
         self.index = index
         self.task = task
         self.epoch = epoch

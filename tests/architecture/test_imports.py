@@ -19,6 +19,8 @@ RANKS = {
     "wording": 0,
     "files": 0,
     "sealed_folder": 0,
+    "shape_annotations": 0,
+    "safetensors_reader": 1,
     "fault_points": 0,
     "config": 1,
     "documents": 1,
@@ -38,8 +40,9 @@ RANKS = {
     "tracking": 10,
     "distributed": 10,
     "cli": 11,
-    "__main__": 12,
-    "__init__": 12,
+    "api": 12,
+    "__init__": 13,
+    "__main__": 13,
 }
 
 DRAWING = ("system/documents/", "system/evaluation/", "system/reports/", "system/sweeps/", "system/families/")

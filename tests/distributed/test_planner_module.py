@@ -11,13 +11,13 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from system.cli.main import main
-from system.distributed.planner_module import PlannerModule, find_environment
+from system.distributed.planner_module import PlannerModule
 from system.envs.registry import find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
-from system.runs.saved_agent import open_agent
+from system.runs.saved_agent import find_environment, open_agent
 from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import write_tiny_config
 

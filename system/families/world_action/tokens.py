@@ -21,9 +21,9 @@ from system.data.prepared import PreparedData
 from system.data.store.column_files import new_folder
 from system.data.store.episodes import EpisodeStore
 from system.errors import CheckpointError, DataError
-from system.families.building import resolve_device
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.families.world_action.tokenizer_training import train_tokenizer
+from system.models.devices import resolve_device
 from system.sealed_folder import mark_complete, read_files, write_files
 from system.seeding import derive_seed
 
