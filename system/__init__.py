@@ -12,6 +12,8 @@ from system.shape_annotations import stand_in_for_jaxtyping
 if TYPE_CHECKING:
     from system.api import TrainedRun, evaluate, load_config, load_dataset, train
     from system.config import PlannerConfig, RunConfig
+    from system.data.raw_episode import RawEpisode
+    from system.data.sources.protocol import ReadOptions, Source, SourceFacts, register_source
     from system.decisions import Context, Plan, TokenContext
     from system.errors import (
         CheckpointError,
@@ -43,9 +45,13 @@ __all__ = [
     "PlannerConfig",
     "PlannerError",
     "PolicyTraits",
+    "RawEpisode",
+    "ReadOptions",
     "RequestError",
     "RunConfig",
     "ShapeError",
+    "Source",
+    "SourceFacts",
     "SystemFailure",
     "TaskSpec",
     "TokenContext",
@@ -59,6 +65,7 @@ __all__ = [
     "proposal_probabilities",
     "register_family",
     "register_planner",
+    "register_source",
     "td_lambda_utility",
     "train",
 ]
@@ -66,6 +73,8 @@ __all__ = [
 _HOMES = {
     "system.api": ("TrainedRun", "evaluate", "load_config", "load_dataset", "train"),
     "system.config": ("PlannerConfig", "RunConfig"),
+    "system.data.raw_episode": ("RawEpisode",),
+    "system.data.sources.protocol": ("ReadOptions", "Source", "SourceFacts", "register_source"),
     "system.decisions": ("Context", "Plan", "TokenContext"),
     "system.errors": (
         *("CheckpointError", "ConfigError", "DataError", "PlannerError"),

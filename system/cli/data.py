@@ -44,12 +44,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from system.config import DatasetConfig
     from system.data.doctor import check_dataset
+    from system.data.opening import dataset_called
     from system.envs.registry import ENVIRONMENTS
 
-    named = {"file" if Path(arguments.dataset).exists() else "id": arguments.dataset}
-    config = DatasetConfig(**named, path=arguments.path, download=arguments.download)
+    config = dataset_called(arguments.dataset, arguments.path, download=arguments.download)
     report = check_dataset(config, environments=ENVIRONMENTS)
     print(format_report(report))
     return 2 if report.faults else 0

@@ -12,6 +12,9 @@ from system.data.sources.protocol import ReadOptions, Source, SourceFacts, sourc
 from system.types import TaskSpec
 
 
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
+
+
 @dataclass(frozen=True)
 class OpenedDataset:
     """Data that were found; no episode of them has been read.
@@ -46,6 +49,19 @@ class OpenedDataset:
         if declared in (None, total):
             return None
         return f"the metadata declare {declared} episodes, {self.files()[0].name} has {total}"
+
+
+def dataset_called(dataset: str, path: str | None = None, *, download: bool = True) -> DatasetConfig:
+    """The configuration of what a person calls a dataset: a path, if there is such a file, else an id.
+
+    Args:
+        dataset: a path where it exists, or ends as files of data do.
+        path, download: as in `DatasetConfig`.
+    """
+    is_file = dataset != "" and (Path(dataset).suffix in FILE_SUFFIXES or Path(dataset).exists())
+    return DatasetConfig(
+        id=None if is_file else dataset, file=dataset if is_file else None, path=path, download=download
+    )
 
 
 def open_dataset(config: DatasetConfig, environments: Mapping[str, TaskSpec]) -> OpenedDataset:
