@@ -1,5 +1,6 @@
 """Finds the data that a configuration names, whatever their layout, and says what task they are of."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from system.data.sources.minari import SOURCE as MINARI
 from system.data.sources.minari import dataset_task, locate_dataset
 from system.data.sources.protocol import ReadOptions, Source, SourceFacts, source_of
 from system.types import TaskSpec
-
 
 FILE_SUFFIXES = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
 
@@ -58,7 +58,7 @@ def dataset_called(dataset: str, path: str | None = None, *, download: bool = Tr
         dataset: a path where it exists, or ends as files of data do.
         path, download: as in `DatasetConfig`.
     """
-    is_file = dataset != "" and (Path(dataset).suffix in FILE_SUFFIXES or Path(dataset).exists())
+    is_file = dataset != "" and (dataset.endswith(FILE_SUFFIXES) or os.path.exists(dataset))
     return DatasetConfig(
         id=None if is_file else dataset, file=dataset if is_file else None, path=path, download=download
     )

@@ -4,6 +4,7 @@ A new source is a file with one `Source` record, and one line in `system.data.so
 a call of `register_source`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,8 @@ def source_of(path: Path) -> Source:
     Raises:
         DataError: there is no such file, it is damaged, or of no known layout.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+    if not os.path.exists(path):
+        raise DataError(f"{str(path)[:200]}: no such file or folder")
     for source in SOURCES.values():
         if source.recognises(path):
             return source
