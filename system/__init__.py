@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from system.planning.forward_mpc import forward_mpc
     from system.planning.registry import Planner, register_planner
     from system.planning.utility import proposal_probabilities, td_lambda_utility
+    from system.runs.exporting import ExportedPolicy, export_policy
     from system.runs.loaded_agent import LoadedAgent, load_agent
     from system.types import Episode, TaskSpec
 
@@ -38,6 +39,7 @@ __all__ = [
     "Context",
     "DataError",
     "Episode",
+    "ExportedPolicy",
     "Family",
     "LoadedAgent",
     "Plan",
@@ -58,6 +60,7 @@ __all__ = [
     "TrainedRun",
     "beam_search",
     "evaluate",
+    "export_policy",
     "forward_mpc",
     "load_agent",
     "load_config",
@@ -85,6 +88,7 @@ _HOMES = {
     "system.planning.forward_mpc": ("forward_mpc",),
     "system.planning.registry": ("Planner", "register_planner"),
     "system.planning.utility": ("proposal_probabilities", "td_lambda_utility"),
+    "system.runs.exporting": ("ExportedPolicy", "export_policy"),
     "system.runs.loaded_agent": ("LoadedAgent", "load_agent"),
     "system.types": ("Episode", "TaskSpec"),
 }

@@ -19,7 +19,7 @@ from system.training.evaluator import Evaluator
 from system.training.protocols import EvaluationRequest, EvaluationResult
 
 OF_EVALUATION = (
-    *("evaluation", "planner", "discount", "seed"),
+    *("modules", "evaluation", "planner", "discount", "seed"),
     *("evaluators", "placement", "device", "precision", "num_threads"),
 )
 """Sections and keys that decide what is measured, and how."""

@@ -49,10 +49,15 @@ def add_tracking_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_register_option(parser: argparse.ArgumentParser) -> None:
-    """`--register`, for verbs whose result is a checkpoint."""
+def add_register_option(parser: argparse.ArgumentParser, what: str = "the final checkpoint") -> None:
+    """`--register`, for verbs whose result can be a version of a model.
+
+    Args:
+        parser: of the verb.
+        what: is registered.
+    """
     parser.add_argument(
-        "--register", metavar="NAME", help="make the final checkpoint a version of this model in MLflow's registry"
+        "--register", metavar="NAME", help=f"make {what} a version of this model in MLflow's registry"
     )
 
 

@@ -19,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", action="store_true", help="write report.html there too, one page with everything in it"
     )
+    parser.add_argument(
+        "--modules",
+        metavar="NAME,NAME",
+        default="",
+        help="modules to import first, which register the runs' families and planners",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -28,12 +34,14 @@ def execute(arguments: argparse.Namespace) -> int:
         DataError: a run's summary is missing, damaged or something else.
         ConfigError: the report cannot be written there.
     """
+    from system.config.modules import import_modules
     from system.errors import ConfigError
     from system.reports.comparison import format_report
     from system.reports.finished_runs import group_runs, load_runs
 
     if arguments.html and arguments.output is None:
         raise ConfigError("--html: needs --output DIR, the folder for the page")
+    import_modules([name.strip() for name in arguments.modules.split(",") if name.strip()], "--modules")
     runs = [run for path in arguments.runs for run in load_runs(path)]
     groups = group_runs(runs)
     print(format_report(groups))

@@ -52,7 +52,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         SystemFailure: every trial failed.
     """
     seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
-    config = load_sweep(arguments.config, [*arguments.overrides, *seed], sweeps=_sweeps())
+    config = load_sweep(arguments.config, [*arguments.overrides, *seed], sweeps=_sweeps(), presets=PRESETS)
     path = arguments.run_dir or RUNS / f"sweep-{Path(arguments.config).stem}-{config.seed}"
     if arguments.resume and not (path / CONFIG).exists():
         raise ConfigError(f"--resume: there is no sweep in {path}")

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from system.config.modules import import_modules, imported_modules
 from system.config.registry import (
     FAMILIES,
+    PLANNERS,
     NamedFamily,
     default_family,
     family_named,
@@ -67,6 +69,7 @@ def load_config(
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
     _merge(tree, _layer(overrides))
+    _import_named(schema, tree)
     config = _build(schema, tree, schema, ())
     validate(config)
     return config
@@ -75,14 +78,36 @@ def load_config(
 def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: Overrides = ()) -> Schema:
     """Builds a checked configuration from what `to_dict` gave, in this version or an earlier one, then overrides.
 
+    Modules are imported where an override names them, and not where the tree does: it may be a stranger's.
+
     Raises:
         ConfigError: as `load_config`.
     """
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
-    _merge(merged, _layer(overrides))
-    config = _build(schema, merged, schema, ())
-    validate(config)
+    layer = _layer(overrides)
+    _import_named(schema, layer)
+    _merge(merged, layer)
+    try:
+        config = _build(schema, merged, schema, ())
+        validate(config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_modules_needed(merged)}") from None
     return config
+
+
+def named_modules(source: str, *, presets: Path) -> tuple[str, ...]:
+    """What the key `modules` of a preset or file holds.
+
+    Args:
+        source, presets: as of `load_config`.
+
+    Raises:
+        ConfigError: the file cannot be read, or the key holds something else.
+    """
+    names: tuple[str, ...] = _coerce(
+        _load_source(source, presets, chain=()).get("modules", []), tuple[str, ...], "modules"
+    )
+    return names
 
 
 def checked_value(schema: type, key: str, value: Any) -> Any:
@@ -182,6 +207,26 @@ def _on_its_preset(tree: Tree, presets: Path, chain: tuple[str, ...]) -> Tree:
     return _merge(_load_source(base, presets, chain), tree)
 
 
+def _import_named(schema: type, tree: Tree) -> None:
+    """What `modules` names, before anything that it registers is looked for."""
+    if "modules" in tree and "modules" in {field.name for field in dataclasses.fields(schema)}:
+        import_modules(_coerce(tree["modules"], tuple[str, ...], "modules"))
+
+
+def _modules_needed(tree: Tree) -> str:
+    """A hint where the family or planner is not registered and the tree names modules that might do so."""
+    names, planner = tree.get("modules"), tree.get("planner")
+    is_known = tree.get("family") in FAMILIES and (
+        not isinstance(planner, dict) or planner.get("name") in PLANNERS
+    )
+    if is_known or not isinstance(names, list):
+        return ""
+    missing = [name for name in map(str, names) if not imported_modules([name])]
+    if not missing:
+        return ""
+    return f"; it was made with modules = [{', '.join(missing)}], to be named here too if you trust them"
+
+
 def _read_text(path: Path) -> str:
     try:
         if not path.is_file():
@@ -266,7 +311,7 @@ def _build(schema: type[Schema], tree: Any, root: type, path: tuple[str, ...]) -
             values["method"] = _build(family.section, value, root, (name,))
             continue
         if name not in fields:
-            raise ConfigError(f"{key}: {_unknown(key, value, root, family)}")
+            raise ConfigError(_unknown(key, value, root, family))
         if dataclasses.is_dataclass(hints[name]):
             values[name] = _build(typing.cast(type, hints[name]), value, root, (*path, name))
         else:
@@ -285,13 +330,13 @@ def _family_of(tree: Tree) -> NamedFamily:
 def _unknown(key: str, value: Any, root: type, family: NamedFamily | None) -> str:
     """Why there is no such key: it is another family's, it has another name now, or it never was one."""
     if key in FAMILIES and family is not None:
-        return f"is a section of family {key}, and this run's is {family.name}"
+        return f"{key}: is a section of family {key}, and this run's is {family.name}"
     full = next(iter(flatten({key: value})), key) if isinstance(value, dict) else key
     now = present_key(full)
     if now is not None:
         names = [f"{each.former_name} is {each.name}" for each in FAMILIES.values() if each.former_name]
-        return f"is called {now} now" + (f" ({', '.join(names)})" if key == "algorithm" else "")
-    return f"unknown key; {_nearest_key(key, root, family)}"
+        return f"{full}: is called {now} now" + (f" ({', '.join(names)})" if key == "algorithm" else "")
+    return f"{key}: unknown key; {_nearest_key(key, root, family)}"
 
 
 def _coerce(value: Any, hint: Any, key: str) -> Any:

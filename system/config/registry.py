@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from system.errors import ConfigError
-from system.wording import one_of
+from system.wording import one_of, shown
 
 
 class NamedFamily(Protocol):
@@ -158,9 +158,12 @@ def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
+    for position, part in enumerate(path[: None if isinstance(value, Mapping) else -1], start=1):
         tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            key = ".".join(path[:position])
+            raise ConfigError(f"{key}: {shown(tree)} given where keys and values are expected")
     if isinstance(value, Mapping):
-        tree.setdefault(path[-1], {}).update(value)
+        tree.update(value)
     else:
         tree[path[-1]] = value

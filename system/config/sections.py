@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, cast
 
+from system.config.modules import import_modules, imported_modules
 from system.config.registry import default_family, family_named
 from system.errors import ConfigError
 
@@ -204,6 +205,9 @@ class RunConfig:
 
     seed: int = setting(0, low=0)
     family: str = setting("", doc="a registered method; empty: the first one")
+    modules: tuple[str, ...] = setting(
+        (), doc="imported first, in every process: they register families, planners and the like"
+    )
     discount: float = setting(0.99, low=0.0, high=1.0, doc="γ of returns, critics and utilities")
     learners: int = setting(0, low=0, doc="learner actors; 0 learns in the calling process")
     rollout_workers: int = setting(0, low=0, doc="rollout actors; 0 collects in the calling process")
@@ -238,6 +242,16 @@ class RunConfig:
         for name, value in filled.items():
             object.__setattr__(self, name, value)
 
+    def __getstate__(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """To another process go the values, and which of the modules this one has imported for the user."""
+        return dict(self.__dict__), imported_modules(self.modules)
+
+    def __setstate__(self, state: tuple[dict[str, Any], tuple[str, ...]]) -> None:
+        """Where a configuration arrives, what its modules register is known."""
+        values, modules = state
+        import_modules(modules)
+        self.__dict__.update(values)
+
     @property
     def context_length(self) -> int:
         """T, time steps that the family's model sees."""
@@ -250,6 +264,7 @@ class CollectConfig:
     """Configuration of `o2o collect`."""
 
     seed: int = setting(0, low=0)
+    modules: tuple[str, ...] = setting((), doc="imported first, as of a run")
     environment: str = setting("Hopper-v5")
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")

@@ -15,9 +15,9 @@ from system.envs.vector import EnvironmentBatch
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
 from system.families.registry import Agent, policy_traits
-from system.families.world_action.policies import WithRandomActions
 from system.planning.acting import Decision, Policy
 from system.planning.history import History
+from system.planning.random_policies import WithRandomActions
 from system.seeding import derive_seed, torch_generator
 from system.types import Measurement, TaskSpec
 

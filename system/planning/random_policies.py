@@ -41,6 +41,29 @@ class RandomButtons:
         return Decision(self.valid_actions[chosen.cpu().numpy()])
 
 
+class WithRandomActions:
+    """A policy some of whose decisions are replaced by any valid action: games that leave nothing to chance then
+    differ from each other also where idle frames at their start change little.
+
+    Args:
+        policy: decides all the same, and tells its plan.
+        valid_actions: of the game.
+        share: how often its action is replaced, 0 to 1.
+    """
+
+    def __init__(self, policy: Policy, valid_actions: tuple[int, ...], share: float) -> None:
+        self.policy = policy
+        self.buttons = RandomButtons(valid_actions)
+        self.share = share
+
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws from the generator after the policy did."""
+        decision = self.policy.act(history, rows, generator)
+        others = self.buttons.act(history, rows, generator)
+        drawn = torch.rand(len(rows), generator=generator, device=generator.device).cpu().numpy()
+        return Decision(np.where(drawn < self.share, others.action, decision.action), decision.plan)
+
+
 def random_policy(task: TaskSpec) -> Policy:
     """Uniform over the actions of a task."""
     return RandomButtons(task.valid_actions) if task.is_discrete else RandomVectors(task.action_dim)

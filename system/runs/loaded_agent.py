@@ -71,6 +71,7 @@ class LoadedAgent:
     Attributes:
         task, config, policy: as given.
         policies: every way of acting that the agent's family has.
+        executed: the latest actions, as the model knows them: in [−1, 1], or numbers.
     """
 
     def __init__(self, agent: Agent, task: TaskSpec, config: RunConfig, *, policy: str, seed: int) -> None:
@@ -84,7 +85,7 @@ class LoadedAgent:
         self._planning: Policy | None = self._acting if policy_traits(policy).plans else None
         self._shape = task.frame_shape or (task.observation_dim,)
         self._history: History | None = None
-        self._executed = np.zeros(0)
+        self.executed = np.zeros(0)
         self._begins: Bool[np.ndarray, "B"] = np.ones(1, bool)
         self._decisions = 0
 
@@ -126,7 +127,7 @@ class LoadedAgent:
             self._history = self._new_history(observed)
         self._remember(self._history, observed)
         action = self._acting.act(self._history, np.arange(len(observed)), self._generator()).action
-        self._executed = action.astype(self._history.actions.dtype)
+        self.executed = action.astype(self._history.actions.dtype)
         self._begins[:] = False
         self._decisions += 1
         own = in_own_bounds(self.task, action)
@@ -181,7 +182,7 @@ class LoadedAgent:
     def _remember(self, history: History, observed: Shaped[np.ndarray, "B *observation"]) -> None:
         first = np.flatnonzero(self._begins)
         if len(first) < len(self._begins):
-            history.append(self._executed, observed, ~self._begins)
+            history.append(self.executed, observed, ~self._begins)
         if len(first):
             history.reset(first.tolist(), observed[first])
 

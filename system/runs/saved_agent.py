@@ -77,8 +77,8 @@ def open_agent(
         ConfigError: an override is wrong.
     """
     found = _read_package(path) if is_package(path) else _read_checkpoint(find_checkpoint(path))
+    config = config_from_dict(RunConfig, found.config, overrides)  # first: they may name modules
     saved = config_from_dict(RunConfig, found.config)
-    config = config_from_dict(RunConfig, found.config, overrides)
     key = first_difference(flatten(_sizes(saved)), flatten(_sizes(config)))
     if key is not None:
         raise ConfigError(f"{key}: a checkpoint's can't be overridden")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from system.config import RunConfig, SweepConfig
-from system.config.loading import checked_value, dump_yaml, flatten, load_config
+from system.config.loading import checked_value, dump_yaml, flatten, load_config, named_modules
+from system.config.modules import import_modules
 from system.config.strict_yaml import parse_yaml
 from system.errors import ConfigError
 from system.evaluation.policies import planner_policy_name
@@ -21,10 +22,10 @@ from system.sweeps.search_space import SearchSpace, apply_point, check_fit, over
 SEARCHED = {"planner": ("planner",), "run": (), "online": ()}
 """Sections that a kind of sweep searches; no entry stands for all."""
 
-FIXED = {"planner": ("planner", "evaluation", "tracking", "device", "precision", "num_threads")}
+FIXED = {"planner": ("modules", "planner", "evaluation", "tracking", "device", "precision", "num_threads")}
 """Sections and keys that `set` may hold in a sweep that trains nothing."""
 
-NEVER = ("seed", "tracking", "planner.name", "family")
+NEVER = ("seed", "modules", "tracking", "planner.name", "family")
 """Not searched: the sweep's own business, or what makes another system of it."""
 
 
@@ -95,7 +96,7 @@ class SweepPlan:
         return True
 
 
-def load_sweep(source: str, overrides: Sequence[str], *, sweeps: Path) -> SweepConfig:
+def load_sweep(source: str, overrides: Sequence[str], *, sweeps: Path, presets: Path) -> SweepConfig:
     """The sweep's configuration from its file and the command line.
 
     Args:
@@ -103,9 +104,11 @@ def load_sweep(source: str, overrides: Sequence[str], *, sweeps: Path) -> SweepC
         overrides: `key=value` each, of the sweep or of the run configuration; a key that is given a value is
             no longer searched.
         sweeps: folder of the sweeps that names stand for.
+        presets: folder of the run configurations.
 
     Returns:
-        The configuration; a checkpoint in it is one checkpoint, whatever comes after it in its run.
+        The configuration, after the import of every module that it, the run configuration or an override names;
+        a checkpoint in it is one checkpoint, whatever comes after it in its run.
 
     Raises:
         ConfigError: names the key.
@@ -114,12 +117,16 @@ def load_sweep(source: str, overrides: Sequence[str], *, sweeps: Path) -> SweepC
     own = {field.name for field in fields(SweepConfig)}
     of_sweep = [each for each in overrides if each.partition("=")[0].strip().split(".")[0] in own]
     config = load_config(SweepConfig, source, of_sweep, presets=sweeps)
-    fixed = {key: _checked(key, value) for key, value in flatten(config.set).items()}
+    given = flatten(config.set)
     for override in (each for each in overrides if each not in of_sweep):
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: expected key.path=value")
-        fixed[key.strip()] = _checked(key.strip(), parse_yaml(text, name=f"--set {key.strip()}"))
+        given[key.strip()] = parse_yaml(text, name=f"--set {key.strip()}")
+    if config.config is not None:
+        import_modules(named_modules(config.config, presets=presets))
+    import_modules(_checked("modules", given.get("modules", [])))
+    fixed = {key: _checked(key, value) for key, value in given.items()}
     space = _still_searched(config.space, fixed)
     checkpoint = config.checkpoint and str(find_checkpoint(Path(config.checkpoint)).resolve())
     return replace(config, checkpoint=checkpoint, set=fixed, space=space)

@@ -34,7 +34,8 @@ def nest(tree: dict[str, Any]) -> dict[str, Any]:
     """A configuration's tree with the family's own sections where they belong, under its name."""
     own = {name: value for name, value in tree.items() if name in OWN_SECTIONS}
     rest = {name: value for name, value in tree.items() if name not in OWN_SECTIONS}
-    return {**rest, rest.get("family", "masked_trajectory"): own}
+    name = rest.get("family", "masked_trajectory")
+    return {**rest, name: {**own, **rest.get(name, {})}}
 
 
 def _config(family: str, section: type, keys: dict[str, Any]) -> RunConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from configs import nest
+from configs import OWN_SECTIONS, nest
 
 from system.data.writer import write_dataset
 from system.envs.registry import environment_specification, find_task
@@ -77,6 +77,8 @@ def write_tiny_config(folder: Path, **changes: Any) -> Path:
     for layer in (TINY, {"dataset": {"path": str(folder / "datasets")}}, changes):
         for key, value in layer.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+    if merged.get("family", "masked_trajectory") != "masked_trajectory":
+        merged = {key: value for key, value in merged.items() if key not in OWN_SECTIONS}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(nest(merged)))
     return path

@@ -13,9 +13,10 @@ from system.evaluation import measurement
 from system.families.world_action.agent import WorldActionAgent
 from system.families.world_action.config import TokenizerConfig, WorldActionConfig, WorldActionTrainingConfig
 from system.families.world_action.imagination import WorldActionImagination
-from system.families.world_action.policies import FRAME_POLICIES, WithRandomActions
+from system.families.world_action.policies import FRAME_POLICIES
 from system.planning.beam_search import beam_search
 from system.planning.history import History
+from system.planning.random_policies import WithRandomActions
 from system.seeding import torch_generator
 from system.types import TaskSpec
 

@@ -35,7 +35,7 @@ def write(folder: Path, **changes: object) -> str:
 def test_settings_of_file_and_command_line_come_together(tmp_path: Path) -> None:
     width = "masked_trajectory.critic.hidden_width=32"
     overrides = ["trials=7", "online.env_steps=400", "planner.horizon=2", width]
-    config = load_sweep(write(tmp_path), overrides, sweeps=tmp_path)
+    config = load_sweep(write(tmp_path), overrides, sweeps=tmp_path, presets=PRESETS)
     assert config.trials == 7
     assert config.set == {
         "online.env_steps": 400,
@@ -58,9 +58,9 @@ def test_a_value_that_is_given_decides_what_is_still_searched(tmp_path: Path) ->
         "planner.num_candidates": {"choice": [8, 16]},
     }
     file = write(tmp_path, space=space, set={})
-    short = load_sweep(file, ["planner.horizon=1"], sweeps=tmp_path)
+    short = load_sweep(file, ["planner.horizon=1"], sweeps=tmp_path, presets=PRESETS)
     assert list(short.space) == ["planner.num_candidates"]
-    long = load_sweep(file, ["planner.horizon=3"], sweeps=tmp_path)
+    long = load_sweep(file, ["planner.horizon=3"], sweeps=tmp_path, presets=PRESETS)
     assert set(long.space) == space.keys() - {"planner.horizon"}
     plan_sweep(short, presets=PRESETS)
     conditions = {each.key: each.when for each in plan_sweep(long, presets=PRESETS).space.domains}
@@ -71,24 +71,24 @@ def test_a_value_that_is_given_decides_what_is_still_searched(tmp_path: Path) ->
 def test_what_the_planner_does_not_read_is_not_searched(tmp_path: Path) -> None:
     file = write(tmp_path, space={"planner.beam_width": {"choice": [2, 3]}})
     with pytest.raises(ConfigError, match=r"^space\.planner\.beam_width: forward_mpc does not read it"):
-        plan_sweep(load_sweep(file, [], sweeps=tmp_path), presets=PRESETS)
+        plan_sweep(load_sweep(file, [], sweeps=tmp_path, presets=PRESETS), presets=PRESETS)
 
 
 def test_a_sweep_is_written_down_and_read_back(tmp_path: Path) -> None:
-    config = load_sweep(write(tmp_path), [], sweeps=tmp_path)
+    config = load_sweep(write(tmp_path), [], sweeps=tmp_path, presets=PRESETS)
     (tmp_path / "again.yaml").write_text(dump_yaml(config))
     assert load_config(SweepConfig, str(tmp_path / "again.yaml"), (), presets=tmp_path) == config
 
 
 def test_a_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     write(tmp_path)
-    assert load_sweep("mine", [], sweeps=tmp_path).config == "smoke"
+    assert load_sweep("mine", [], sweeps=tmp_path, presets=PRESETS).config == "smoke"
     with pytest.raises(ConfigError, match=r"preset 'mime': unknown; did you mean mine\?"):
-        load_sweep("mime", [], sweeps=tmp_path)
+        load_sweep("mime", [], sweeps=tmp_path, presets=PRESETS)
 
 
 def test_the_best_is_a_preset(tmp_path: Path) -> None:
-    config = load_sweep(write(tmp_path), ["planner.target_return_ratio=0.7"], sweeps=tmp_path)
+    config = load_sweep(write(tmp_path), ["planner.target_return_ratio=0.7"], sweeps=tmp_path, presets=PRESETS)
     best = plan_sweep(config, presets=PRESETS).best_preset({"planner.horizon": 2})
     (tmp_path / "best.yaml").write_text(preset_text(best, ["The best"]))
     read = load_config(RunConfig, str(tmp_path / "best.yaml"), (), presets=PRESETS)
@@ -124,12 +124,12 @@ def test_the_best_is_a_preset(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_swept_is_named(changes: dict, expected: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=expected):
-        plan_sweep(load_sweep(write(tmp_path, **changes), [], sweeps=tmp_path), presets=PRESETS)
+        plan_sweep(load_sweep(write(tmp_path, **changes), [], sweeps=tmp_path, presets=PRESETS), presets=PRESETS)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 def test_a_shipped_sweep_can_be_read(name: str) -> None:
-    config = load_sweep(name, [], sweeps=SHIPPED)
+    config = load_sweep(name, [], sweeps=SHIPPED, presets=PRESETS)
     assert config.space
     assert (config.kind == "planner") == (config.config is None)
     with pytest.raises(ConfigError, match=r"checkpoint: needed .*--set checkpoint="):

@@ -68,6 +68,12 @@ def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str
     return diagnose(agent, data, config, folder, stage)
 
 
+def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
+    from system.families.masked_trajectory.one_pass import one_pass
+
+    return one_pass(name, agent, planner)
+
+
 register_family(
     Family(
         name=NAME,
@@ -93,6 +99,7 @@ register_family(
         windows="ending",
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,
+        one_pass=_one_pass,
         compile=lambda agent: agent.model.compile(dynamic=True),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         former_name="m3pc",

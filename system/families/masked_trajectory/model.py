@@ -190,6 +190,8 @@ class MaskedTrajectoryModel(nn.Module):
         )
         embedded, attended = [], []
         for modality, content in enumerate(contents):
+            if torch.compiler.is_exporting() and not mask[modality].any():
+                continue  # adds nothing, and an exported program can't be saved with indices of nothing
             steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(content.device)
             place = self.encoder_modality[modality] + self.positions[steps]
             embedded.append(self.embeddings[modality](content[:, steps]) + place)
@@ -210,13 +212,13 @@ class MaskedTrajectoryModel(nn.Module):
         batch, _, length = valid.shape
         rows, start = [], 0
         for modality in range(NUM_MODALITIES):
-            steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(encoded.device)
+            visible = np.flatnonzero(mask[modality])
             hole = self.decoder_embeddings[modality](self.mask_tokens[modality])
             row = hole.expand(batch, length, -1)
-            if len(steps):
-                seen = self.decoder_embeddings[modality](encoded[:, start : start + len(steps)])
-                row = row.index_copy(1, steps, seen)
-                start += len(steps)
+            if len(visible):
+                seen = self.decoder_embeddings[modality](encoded[:, start : start + len(visible)])
+                row = row.index_copy(1, torch.from_numpy(visible).to(encoded.device), seen)
+                start += len(visible)
             rows.append(row + self.decoder_modality[modality] + self.positions)
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 

@@ -65,6 +65,12 @@ def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str
     return diagnose(agent, data, config, folder, stage)
 
 
+def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
+    from system.families.world_action.one_pass import one_pass
+
+    return one_pass(name, agent, task, planner)
+
+
 register_family(
     Family(
         name=NAME,
@@ -86,6 +92,7 @@ register_family(
         windows="touching",
         prepare=_prepare,
         diagnose=_diagnose,
+        one_pass=_one_pass,
         compile=lambda agent: agent.model.compile(dynamic=True),
         learnt_by_updates=("agent.model.", "agent.target_head."),
         several_datasets=True,

@@ -97,8 +97,8 @@ class FrameTokenizer(nn.Module):
     def to_patches(self, frames: Shaped[torch.Tensor, "N height width"]) -> Shaped[torch.Tensor, "N K pixels"]:
         """Cuts frames into the parts that one token each stands for, row by row."""
         side, (height, width) = self.tokens_per_side, self.patch_shape
-        grid = frames.reshape(len(frames), side, height, side, width).transpose(2, 3)
-        return grid.reshape(len(frames), self.num_tokens, height * width)
+        grid = frames.reshape(frames.shape[0], side, height, side, width).transpose(2, 3)
+        return grid.reshape(frames.shape[0], self.num_tokens, height * width)
 
     def to_frames(self, patches: Float[torch.Tensor, "N K pixels"]) -> Float[torch.Tensor, "N height width"]:
         """Puts together what `to_patches` cut."""

@@ -47,7 +47,7 @@ def left_aligned(
     length = values.shape[1]
     padding = valid.int().argmax(dim=1)
     order = (torch.arange(length, device=values.device) + padding[:, None]) % max(1, length)
-    return values[torch.arange(len(values), device=values.device)[:, None], order]
+    return values[torch.arange(values.shape[0], device=values.device)[:, None], order]
 
 
 @dataclass(frozen=True)

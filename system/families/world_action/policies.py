@@ -27,33 +27,10 @@ from system.models.optimizer_state import mixed_precision
 from system.planning.acting import Decision, Policy
 from system.planning.beam_search import beam_search
 from system.planning.history import History
-from system.planning.random_policies import RandomButtons, random_policy
+from system.planning.random_policies import random_policy
 from system.planning.registry import planner_named
 from system.planning.utility import draw_candidate
 from system.types import TaskSpec
-
-
-class WithRandomActions:
-    """A policy some of whose decisions are replaced by any valid action: games that leave nothing to chance then
-    differ from each other also where idle frames at their start change little.
-
-    Args:
-        policy: decides all the same, and tells its plan.
-        valid_actions: of the game.
-        share: how often its action is replaced, 0 to 1.
-    """
-
-    def __init__(self, policy: Policy, valid_actions: tuple[int, ...], share: float) -> None:
-        self.policy = policy
-        self.buttons = RandomButtons(valid_actions)
-        self.share = share
-
-    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
-        """Draws from the generator after the policy did."""
-        decision = self.policy.act(history, rows, generator)
-        others = self.buttons.act(history, rows, generator)
-        drawn = torch.rand(len(rows), generator=generator, device=generator.device).cpu().numpy()
-        return Decision(np.where(drawn < self.share, others.action, decision.action), decision.plan)
 
 
 class BeamSearchPolicy:
