@@ -13,10 +13,11 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from system.config.layers import Overrides, Tree, layer_of, merge
 from system.config.modules import import_modules, imported_modules
 from system.config.registry import (
     FAMILIES,
@@ -34,10 +35,6 @@ from system.errors import ConfigError
 from system.wording import nearest, one_of, shown
 
 Schema = TypeVar("Schema")
-Tree = dict[str, Any]
-
-Overrides = Sequence[str] | Mapping[str, Any]
-"""`key.path=value` each, the value as YAML; or values by dotted key, as Python has them."""
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_PRESET_CHAIN = 8
@@ -68,7 +65,7 @@ def load_config(
         ConfigError: naming the key (and the nearest right one), value and range, or the file and line.
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
-    _merge(tree, _layer(overrides))
+    merge(tree, layer_of(overrides))
     _import_named(schema, tree)
     config = _build(schema, tree, schema, ())
     validate(config)
@@ -84,9 +81,9 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: O
         ConfigError: as `load_config`.
     """
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
-    layer = _layer(overrides)
+    layer = layer_of(overrides)
     _import_named(schema, layer)
-    _merge(merged, layer)
+    merge(merged, layer)
     try:
         config = _build(schema, merged, schema, ())
         validate(config)
@@ -204,7 +201,7 @@ def _on_its_preset(tree: Tree, presets: Path, chain: tuple[str, ...]) -> Tree:
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"preset: {shown(base)} is not a name")
-    return _merge(_load_source(base, presets, chain), tree)
+    return merge(_load_source(base, presets, chain), tree)
 
 
 def _import_named(schema: type, tree: Tree) -> None:
@@ -236,64 +233,6 @@ def _read_text(path: Path) -> str:
         return path.read_bytes()[: MAX_FILE_BYTES + 1].decode("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{shown(str(path))}: cannot be read ({type(error).__name__})") from None
-
-
-def _layer(overrides: Overrides) -> Tree:
-    """All overrides as one tree; the last one of a key counts."""
-    layer: Tree = {}
-    for override in _trees(overrides):
-        _merge(layer, override, replace=False)
-    return layer
-
-
-def _parse_override(override: str) -> Tree:
-    from system.config.strict_yaml import parse_yaml
-
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {shown(override)}: expected key.path=value")
-    return _nested(parts, parse_yaml(text, name=f"--set {key.strip()}"))
-
-
-def _trees(overrides: Overrides) -> Iterator[Tree]:
-    """Each override as nested dicts."""
-    if isinstance(overrides, Mapping):
-        trees = (_nested(key.split("."), copy.deepcopy(value)) for key, value in overrides.items())
-    else:
-        trees = (_parse_override(each) for each in overrides)
-    yield from map(expand_workers, trees)
-
-
-def _nested(parts: Sequence[str], value: Any) -> Tree:
-    for part in reversed(parts):
-        value = {part: value}
-    tree: Tree = value
-    return tree
-
-
-def _merge(base: Tree, layer: Tree, *, replace: bool = True) -> Tree:
-    """Lays `layer` over `base`, in place; mappings merge, everything else replaces.
-
-    Args:
-        base, layer: trees.
-        replace: a dataset that `layer` names, by id or by file, replaces the one of `base`, named the other way.
-    """
-    if replace:
-        _forget_other_dataset(base.get("dataset"), layer.get("dataset"))
-    for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value, replace=False)
-        else:
-            base[key] = value
-    return base
-
-
-def _forget_other_dataset(base: Any, layer: Any) -> None:
-    if isinstance(base, dict) and isinstance(layer, dict):
-        for key, other in (("id", "file"), ("file", "id")):
-            if layer.get(key) and other not in layer:
-                base.pop(other, None)
 
 
 def _build(schema: type[Schema], tree: Any, root: type, path: tuple[str, ...]) -> Schema:
