@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SystemFailure,
     )
     from system.families.registry import Family, PolicyTraits, register_family
+    from system.models.protocols import DiscretePlanningModel, Imagination, PlanningModel
     from system.planning.beam_search import beam_search
     from system.planning.forward_mpc import forward_mpc
     from system.planning.registry import Planner, register_planner
@@ -38,14 +39,17 @@ __all__ = [
     "ConfigError",
     "Context",
     "DataError",
+    "DiscretePlanningModel",
     "Episode",
     "ExportedPolicy",
     "Family",
+    "Imagination",
     "LoadedAgent",
     "Plan",
     "Planner",
     "PlannerConfig",
     "PlannerError",
+    "PlanningModel",
     "PolicyTraits",
     "RawEpisode",
     "ReadOptions",
@@ -84,6 +88,7 @@ _HOMES = {
         *("RequestError", "ShapeError", "SystemFailure"),
     ),
     "system.families.registry": ("Family", "PolicyTraits", "register_family"),
+    "system.models.protocols": ("DiscretePlanningModel", "Imagination", "PlanningModel"),
     "system.planning.beam_search": ("beam_search",),
     "system.planning.forward_mpc": ("forward_mpc",),
     "system.planning.registry": ("Planner", "register_planner"),
