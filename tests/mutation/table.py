@@ -51,6 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "system/data/replay/rate_limiter.py": ("tests/properties/test_rate_limiter.py",),
     "system/data/replay/sampling.py": ("tests/contracts/test_replay_contract.py",),
     "system/data/replay/step_draws.py": (
+        "tests/unit/test_step_draws.py",
         "tests/contracts/test_replay_contract.py",
         "tests/unit/test_frame_replay.py",
     ),

@@ -176,3 +176,30 @@ def test_predictions_are_in_the_units_of_the_task() -> None:
     expected = torch.stack([torch.stack(row) for row in latest]) + change
     assert torch.allclose(model.predict_states(decoded, tokens, mask, 0), expected, atol=1e-6)
     assert torch.allclose(model.predict_states(decoded[:, 2:], tokens, mask, 2), expected[:, 2:], atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_token_is_read_in_standard_units() -> None:
+    """Other units with the statistics that belong to them are the same window."""
+    torch.manual_seed(0)
+    model = MaskedTrajectoryModel(3, 2, ModelConfig(context_length=LENGTH, width=16, num_heads=2))
+    states, returns, rewards = torch.randn(2, LENGTH, 3), torch.randn(2, LENGTH), torch.randn(2, LENGTH)
+    actions, valid = torch.rand(2, LENGTH, 2) * 2 - 1, torch.ones(2, LENGTH, dtype=torch.bool)
+    mask = np.ones((4, LENGTH), dtype=bool)
+    mask[:, -1] = False
+    plain = model(Tokens(states, returns, actions, rewards, valid), mask)
+    mean, std = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([2.0, 0.5, 4.0])
+    model.observation_mean.copy_(mean)
+    model.observation_std.copy_(std)
+    model.return_scale.copy_(torch.tensor([10.0, 3.0]))
+    model.reward_scale.copy_(torch.tensor([-1.0, 0.25]))
+    scaled = Tokens(mean + std * states, 10.0 + 3.0 * returns, actions, 0.25 * rewards - 1.0, valid)
+    assert torch.allclose(model(scaled, mask), plain, atol=1e-5)
+    unscaled = model(Tokens(states, returns, actions, rewards, valid), mask)
+    for changed in (
+        Tokens(states + 1.0, returns, actions, rewards, valid),
+        Tokens(states, returns + 1.0, actions, rewards, valid),
+        Tokens(states, returns, -actions, rewards, valid),
+        Tokens(states, returns, actions, rewards + 1.0, valid),
+    ):
+        assert not torch.allclose(model(changed, mask), unscaled)
