@@ -31,6 +31,13 @@ def write_json(path: Path, value: Any) -> None:
     write_durably(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it that are missing, each of them durable in the one that holds it."""
+    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        missing.mkdir(exist_ok=True)
+        sync_folder(missing.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames and new files in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -24,7 +24,7 @@ import torch
 
 from system import fault_points
 from system.errors import CheckpointError
-from system.files import sync_folder, write_durably
+from system.files import make_folder, sync_folder, write_durably
 from system.sealed_folder import COMPLETE, mark_complete, parse_object, read_files, write_files
 
 LATEST, FOLDER = "latest", "checkpoints"
@@ -73,8 +73,7 @@ def save_checkpoint(folder: Path, name: str, content: CheckpointContent) -> Path
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a checkpoint's name, such as 000012-online")
-    folder.mkdir(parents=True, exist_ok=True)
-    sync_folder(folder.parent)
+    make_folder(folder)
     aside, path = folder / f".{name}", folder / name
     for leftover in (aside, path):
         shutil.rmtree(leftover, ignore_errors=True)

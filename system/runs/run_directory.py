@@ -13,7 +13,7 @@ from typing import Any
 from system.config import CollectConfig, RunConfig, SweepConfig
 from system.config.loading import dump_yaml, first_difference, flatten, load_config, to_dict
 from system.errors import ConfigError, RunDirectoryInUse
-from system.files import write_durably, write_json
+from system.files import make_folder, write_durably, write_json
 from system.runs.checkpoint import FOLDER, FoundCheckpoint, checkpoint_names, newest_valid
 from system.runs.progress import STAGES, Stage
 
@@ -159,7 +159,7 @@ def _of_the_result(config: RunConfig | CollectConfig | SweepConfig) -> dict[str,
 def _locked(path: Path) -> Iterator[None]:
     """Holds the lock of a directory, which is created if need be; the system frees it when its holder dies."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         # A link in the lock's place could have us overwrite any file.
         descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from system import fault_points
 from system.errors import DataError
+from system.files import sync_folder
 from system.sweeps.ranking import Outcome, Point, Round
 
 
@@ -58,6 +59,7 @@ class TrialLedger:
         self.points: dict[int, Point] = {}
         self.outcomes: dict[tuple[Round, int, int], Outcome] = {}
         self._stream = path.open("ab+")
+        sync_folder(path.parent)
         self._read()
 
     def add_point(self, number: int, point: Point) -> None:

@@ -1,4 +1,4 @@
-"""What a scheduled evaluation compares: returns of one task, scores of several."""
+"""Scheduled evaluations: when they are due, what they compare, and when the policy has collapsed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 from frame_factory import BREAKOUT, PONG
 
-from system.config import RunConfig
+from system.config import OnlineConfig, RunConfig
+from system.runs.progress import Progress
 from system.training.collapse_guard import CollapseGuard
 from system.training.experiment import Experiment
 from system.training.protocols import EvaluationRequest
@@ -44,3 +45,80 @@ def test_one_task_is_judged_by_its_returns_and_several_by_their_scores(
     entry = guard_of(*tasks)._measure()
     assert entry["mean"] == pytest.approx(mean)
     assert entry["low"] <= entry["mean"] <= entry["high"]
+
+
+class ScheduledRun:
+    """Stands in for a run: its scores are those of a list, one for each evaluation."""
+
+    def __init__(self, *scores: float, every: int = 40, guards: bool = True) -> None:
+        self.config = RunConfig(online=OnlineConfig(evaluate_every_env_steps=every, collapse_guard=guards))
+        self.progress = Progress()
+        self.data = SimpleNamespace(tasks=(LOW,), task=LOW)
+        self.tracker = SimpleNamespace(log_metrics=self._log)
+        self.scores = list(scores)
+        self.done: list[tuple[str, int]] = []
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def measure(self, requests: Sequence[EvaluationRequest]) -> Iterator[tuple[int, Any]]:
+        self._note("measured")
+        score = self.scores.pop(0)
+        yield 0, SimpleNamespace(measured=SimpleNamespace(returns=[score - 1.0, score, score + 1.0]))
+
+    def save_best(self) -> None:
+        self._note("saved")
+
+    def roll_back(self) -> None:
+        self._note("rolled back")
+
+    def after(self, *env_steps: int) -> list[tuple[str, int]]:
+        """What the guard does when it is asked at these points of the online stage."""
+        guard = CollapseGuard.__new__(CollapseGuard)
+        guard.run = cast(Experiment, self)
+        for step in env_steps:
+            self.progress.env_steps = step
+            guard.evaluate_if_due()
+        return self.done
+
+    def _note(self, what: str) -> None:
+        self.done.append((what, self.progress.env_steps))
+
+    def _log(self, metrics: dict[str, float], *, step: int) -> None:
+        self.logged.append((step, metrics))
+
+
+def test_the_schedule_begins_before_the_first_round_and_goes_on_by_env_steps() -> None:
+    run = ScheduledRun(*range(10), guards=False)
+    run.after(0, 0, 12, 39, 40, 41, 79, 130, 159, 160)
+    assert [step for what, step in run.done if what == "measured"] == [0, 40, 130, 160]
+    assert run.progress.next_evaluation_env_steps == 200
+    assert [entry["env_steps"] for entry in run.progress.schedule] == [0.0, 40.0, 130.0, 160.0]
+    assert [entry["mean"] for entry in run.progress.schedule] == [0.0, 1.0, 2.0, 3.0]
+    assert [step for step, _ in run.logged] == [0, 40, 130, 160]
+    for (_, metrics), entry in zip(run.logged, run.progress.schedule, strict=True):
+        names = ("mean", "low", "high")
+        assert [metrics[f"schedule/return_{name}"] for name in names] == [entry[name] for name in names]
+
+
+def test_the_best_weights_are_kept_and_a_collapse_goes_back_to_them() -> None:
+    run = ScheduledRun(10.0, 12.0, 12.0, 9.5, 2.0)
+    run.after(0, 40, 80, 120, 160)
+    changes = [(what, step) for what, step in run.done if what != "measured"]
+    assert changes == [("saved", 0), ("saved", 40), ("rolled back", 160)]
+    assert run.progress.best_score == 12.0
+
+
+def test_an_interval_that_touches_the_first_one_is_no_collapse() -> None:
+    run = ScheduledRun(10.0, 10.0)
+    run.after(0)
+    entry = run.progress.schedule[0]
+    touching = entry["low"] - 1.0  # the upper end of three returns a unit apart is a unit above their middle
+    run.scores = [touching]
+    run.after(40)
+    assert run.progress.schedule[1]["high"] == pytest.approx(entry["low"])
+    assert ("rolled back", 40) not in run.done
+
+
+def test_without_the_guard_nothing_is_rolled_back() -> None:
+    run = ScheduledRun(10.0, -50.0, guards=False)
+    run.after(0, 40)
+    assert run.done == [("measured", 0), ("saved", 0), ("measured", 40)]

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from system import fault_points
 from system.data.replay.episode_record import Record, encode_episode, read_records
 from system.errors import DataError, SystemFailure
+from system.files import make_folder, sync_folder, write_durably
 from system.types import Episode, EpisodeKey
 
 SEGMENT_BYTES = 64 * 2**20
@@ -69,7 +70,7 @@ class EpisodeLog:
             seals[path.name] = sealed.get(path.name, records[-1].end if records else 0)
             episodes += [record.episode for record in records if record.episode is not None]
             quarantined += [_describe(path, record) for record in records if record.episode is None]
-        _write_durably(folder / "owners" / f"{generation:06d}.json", json.dumps({"sealed": seals}).encode())
+        write_durably(folder / "owners" / f"{generation:06d}.json", json.dumps({"sealed": seals}).encode())
         unique = {episode.key: episode for episode in episodes if episode.key is not None}
         return cls(folder, generation, list(unique.values()), quarantined, segment_bytes, set(unique))
 
@@ -120,7 +121,7 @@ class EpisodeLog:
             path = self.folder / f"{self.generation:06d}-{self._segments:06d}.log"
             self._stream = path.open("xb")
             self._segments += 1
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         return self._stream
 
     def _refuse_if_superseded(self) -> None:
@@ -141,14 +142,14 @@ def _read_segment(path: Path, sealed: int | None, with_frames: bool) -> list[Rec
 def _claim(folder: Path) -> int:
     """Takes the next generation; from here on earlier writers get no acknowledgement."""
     owners = folder / "owners"
-    owners.mkdir(parents=True, exist_ok=True)
+    make_folder(owners)
     while True:
         generation = _newest_generation(folder) + 1
         try:
             os.close(os.open(owners / f"{generation:06d}", os.O_CREAT | os.O_EXCL, 0o644))
         except FileExistsError:
             continue
-        _sync_folder(owners)
+        sync_folder(owners)
         return generation
 
 
@@ -166,21 +167,3 @@ def _read_seals(folder: Path) -> dict[str, int]:
 
 def _describe(path: Path, record: Record) -> str:
     return f"{path.name}: bytes {record.start} to {record.end} do not match their checksum"
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    aside = path.with_suffix(".partial")
-    with aside.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
