@@ -85,8 +85,8 @@ class TaskSpec:
     @property
     def observation_names(self) -> tuple[str, ...]:
         """A name for each dimension of an observation."""
-        named = [f"{name}[{index}]" for name, start, stop in self.observation_slices for index in range(stop - start)]
-        return tuple(named) or tuple(f"observation[{index}]" for index in range(self.observation_dim))
+        parts = self.observation_slices or (("observation", 0, self.observation_dim),)
+        return tuple(f"{name}[{index}]" for name, start, stop in parts for index in range(stop - start))
 
     @property
     def is_discrete(self) -> bool:

@@ -14,6 +14,9 @@ from system.errors import ConfigError
 
 Value = TypeVar("Value")
 
+NO_ENVIRONMENT = "none"
+"""Value of `environment.id` where there are only data."""
+
 
 def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
     """A dataclass field with an inclusive range and a one-line explanation.
@@ -38,6 +41,19 @@ class DatasetConfig:
     max_transitions: int | None = setting(
         None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"
     )
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """What is acted in; without an id that which the data were collected in."""
+
+    id: str | None = setting(None, doc="that Gymnasium knows; none: there is no simulator, only the data")
+    kwargs: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"doc": "keyword arguments of the environment's constructor"}
+    )
+    max_episode_steps: int | None = setting(None, low=1, doc="its time limit; None: as it is registered")
+    reference_min: float | None = setting(None, doc="return scored 0; None: as established, or as the data say")
+    reference_max: float | None = setting(None, doc="return scored 100; set both or neither")
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
     compile: bool = setting(False, doc="torch.compile the model")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     method: Any = None
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -249,7 +266,10 @@ class CollectConfig:
 
     seed: int = setting(0, low=0)
     modules: tuple[str, ...] = setting((), doc="imported first, as of a run")
-    environment: str = setting("Hopper-v5")
+    environment: str = setting("Hopper-v5", doc="that Gymnasium knows, or an Atari game as ALE/Pong-v5")
+    environment_kwargs: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"doc": "keyword arguments of its constructor"}
+    )
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
     kind: Literal["medium-replay", "medium", "expert", "random", "mixed"] = setting("medium-replay")

@@ -119,9 +119,8 @@ def _observation_space(task: TaskSpec) -> str:
 
 def _action_space(task: TaskSpec) -> str:
     if task.is_discrete:
-        return json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": task.action_dim})
-    ones = np.ones(task.action_dim)
-    return _box("float32", task.action_low * ones, task.action_high * ones)
+        return json.dumps({"type": "Discrete", "dtype": "int64", "start": task.action_start, "n": task.action_dim})
+    return _box("float32", *task.action_bounds)
 
 
 def _box(dtype: str, low: np.ndarray, high: np.ndarray) -> str:
@@ -174,7 +173,7 @@ def _as_stored(number: int, episode: RawEpisode, task: TaskSpec) -> RawEpisode:
     """The same values in the types that are stored; actions that will be rescaled keep their precision."""
     if episode.problem is not None:
         return replace(episode, number=number)
-    exact = task.is_discrete or (task.action_low, task.action_high) != (-1.0, 1.0)
+    exact = task.is_discrete or task.is_rescaled
     return replace(
         episode,
         number=number,
@@ -192,12 +191,12 @@ def _raw_observations(episode: Episode, task: TaskSpec) -> np.ndarray:
 
 def _raw_actions(episode: Episode, task: TaskSpec) -> np.ndarray:
     if task.is_discrete:
-        return episode.actions
+        return episode.actions + task.action_start
     actions = episode.actions.astype(np.float32)
-    if (task.action_low, task.action_high) == (-1.0, 1.0):
+    if not task.is_rescaled:
         return actions
-    span = task.action_high - task.action_low
-    return (task.action_low + (actions.astype(np.float64) + 1.0) / 2.0 * span).astype(np.float32)
+    low, high = task.action_bounds
+    return (low + (actions.astype(np.float64) + 1.0) / 2.0 * (high - low)).astype(np.float32)
 
 
 def _write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:

@@ -4,6 +4,7 @@ An environment is found by its id alone, in Gymnasium's registry as it stands af
 the user named. An entry point or specification that comes with a dataset is data, and is never imported or run.
 """
 
+import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import RescaleAction, TransformAction, TransformObservation
 
-from system.config import EnvironmentConfig
+from system.config import CollectConfig, EnvironmentConfig
 from system.envs.atari_games import GAMES, NUM_ACTIONS, AtariGame
 from system.envs.references import reference_scores
 from system.envs.spaces import action_fields, flatten, observation_dim, observation_slices, to_environment
@@ -41,10 +42,12 @@ def _atari_task(game: AtariGame) -> TaskSpec:
     )
 
 
+_GAME_TASKS = tuple((game, _atari_task(game)) for game in GAMES)
+
 ATARI: Mapping[str, TaskSpec] = MappingProxyType(
     {
-        **{game.environment_id: _atari_task(game) for game in GAMES},
-        **{f"{game.name}NoFrameskip-v4": _atari_task(game) for game in GAMES},
+        **{game.environment_id: task for game, task in _GAME_TASKS},
+        **{f"{game.name}NoFrameskip-v4": task for game, task in _GAME_TASKS},
     }
 )
 """Atari games by each id that datasets know them by; references are of random and of human play."""
@@ -101,8 +104,21 @@ def find_task(environment_id: str, config: EnvironmentConfig | None = None) -> T
     return task
 
 
+def collected_task(config: CollectConfig) -> TaskSpec:
+    """The task that a collection plays.
+
+    Raises:
+        ConfigError: as `find_task`.
+    """
+    return find_task(config.environment, EnvironmentConfig(kwargs=config.environment_kwargs))
+
+
 def make_environment(
-    task: TaskSpec | str, *, max_episode_steps: int | None = None, noop_max: int = 0, render_mode: str | None = None
+    task: TaskSpec | str,
+    *,
+    max_episode_steps: int | None = None,
+    noop_max: int = 0,
+    render_mode: str | None = None,
 ) -> gymnasium.Env:
     """Makes an environment.
 
@@ -165,9 +181,12 @@ def environment_specification(task: TaskSpec | str) -> str:
     if not task.has_environment:
         return "{}"
     if task.frame_shape is None:
-        specification = gymnasium.spec(task.environment_id)
-        specification.kwargs.update(task.environment_kwargs)
-        return str(specification.to_json())
+        registered = copy.deepcopy(gymnasium.spec(task.environment_id))
+        registered.kwargs.update(task.environment_kwargs)
+        registered.max_episode_steps = task.max_episode_steps
+        registered.entry_point = _named(registered.entry_point)
+        registered.vector_entry_point = _named(registered.vector_entry_point)
+        return str(registered.to_json())
     specification = gymnasium.envs.registration.EnvSpec(
         task.environment_id,
         entry_point="ale_py.env:AtariEnv",
@@ -189,7 +208,7 @@ def unknown_environment(environment_id: str) -> str:
     """What is said of an id that is not known: the nearest ones, and how to make it known."""
     shown = ascii(environment_id[:80])
     known = [*gymnasium.registry, *(ATARI if any(hint in environment_id for hint in _ATARI_HINTS) else ())]
-    nearest = difflib.get_close_matches(environment_id[:80], known, n=1, cutoff=0.6)
+    nearest = difflib.get_close_matches(environment_id[:80], known, n=1, cutoff=0.75)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"environment {shown} is not known to Gymnasium; {hint}`modules` names modules that register others"
 
@@ -232,6 +251,13 @@ def _make(environment_id: str, max_episode_steps: int | None, settings: Mapping[
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"environment {environment_id} cannot be made: {cause[:200]}") from error
+
+
+def _named(entry_point: Any) -> str | None:
+    """`module:name` of what an environment was registered with, which may be a class."""
+    if entry_point is None or isinstance(entry_point, str):
+        return entry_point
+    return f"{entry_point.__module__}:{getattr(entry_point, '__qualname__', type(entry_point).__qualname__)}"
 
 
 def _is_registered(environment_id: str) -> bool:

@@ -111,4 +111,5 @@ def _check_observation(environment_id: str, name: str, space: gymnasium.Space) -
 
 
 def _refusal(environment_id: str, what: str, space: gymnasium.Space, supported: str) -> ConfigError:
-    return ConfigError(f"environment {environment_id}: {what} space {describe_space(space)}; supported: {supported}")
+    described = f"{what} space {describe_space(space)}"
+    return ConfigError(f"environment {environment_id}: {described} is not supported; {supported} are")

@@ -37,7 +37,7 @@ class RolloutWorker:
         self.replay = replay
         self.agent = build_agent(task, config).eval()
         self.environments = EnvironmentBatch(
-            task.environment_id,
+            task,
             config.online.environments_per_worker,
             max_episode_steps=config.online.max_episode_steps,
             noop_max=config.evaluation.noop_max if task.frame_shape is not None else 0,
