@@ -12,6 +12,7 @@ from system.shape_annotations import stand_in_for_jaxtyping
 if TYPE_CHECKING:
     from system.api import TrainedRun, evaluate, load_config, load_dataset, train
     from system.config import PlannerConfig, RunConfig
+    from system.data.sources.protocol import Source, register_source
     from system.decisions import Context, Plan, TokenContext
     from system.errors import (
         CheckpointError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         SystemFailure,
     )
     from system.families.registry import Family, PolicyTraits, register_family
+    from system.models.protocols import DiscretePlanningModel, Imagination, PlanningModel
     from system.planning.beam_search import beam_search
     from system.planning.forward_mpc import forward_mpc
     from system.planning.registry import Planner, register_planner
@@ -36,18 +38,22 @@ __all__ = [
     "ConfigError",
     "Context",
     "DataError",
+    "DiscretePlanningModel",
     "Episode",
     "ExportedPolicy",
     "Family",
+    "Imagination",
     "LoadedAgent",
     "Plan",
     "Planner",
     "PlannerConfig",
     "PlannerError",
+    "PlanningModel",
     "PolicyTraits",
     "RequestError",
     "RunConfig",
     "ShapeError",
+    "Source",
     "SystemFailure",
     "TaskSpec",
     "TokenContext",
@@ -62,6 +68,7 @@ __all__ = [
     "proposal_probabilities",
     "register_family",
     "register_planner",
+    "register_source",
     "td_lambda_utility",
     "train",
 ]
@@ -69,12 +76,14 @@ __all__ = [
 _HOMES = {
     "system.api": ("TrainedRun", "evaluate", "load_config", "load_dataset", "train"),
     "system.config": ("PlannerConfig", "RunConfig"),
+    "system.data.sources.protocol": ("Source", "register_source"),
     "system.decisions": ("Context", "Plan", "TokenContext"),
     "system.errors": (
         *("CheckpointError", "ConfigError", "DataError", "PlannerError"),
         *("RequestError", "ShapeError", "SystemFailure"),
     ),
     "system.families.registry": ("Family", "PolicyTraits", "register_family"),
+    "system.models.protocols": ("DiscretePlanningModel", "Imagination", "PlanningModel"),
     "system.planning.beam_search": ("beam_search",),
     "system.planning.forward_mpc": ("forward_mpc",),
     "system.planning.registry": ("Planner", "register_planner"),

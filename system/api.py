@@ -1,5 +1,6 @@
 """Training, evaluating and reading data from Python: what the command line does, by the same functions."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def evaluate(
     *,
     policies: Sequence[str] | None = None,
     episodes: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     quiet: bool = True,
 ) -> list[dict[str, Any]]:
     """Measures policies of a checkpoint, as `o2o evaluate` does.
@@ -116,7 +117,7 @@ def evaluate(
         checkpoint: a checkpoint, a run directory: its newest one, or an exported policy.
         policies: names; None takes the configured ones.
         episodes: of each; None takes the configured number.
-        overrides: `key.path=value` each, of what decides what is measured, and how.
+        overrides: as for `load_config`, of what decides what is measured, and how.
         quiet: shows no progress.
 
     Returns:
@@ -125,7 +126,12 @@ def evaluate(
     Raises:
         RequestError: checkpoint, policy or override is wrong.
     """
-    saved = open_agent(Path(checkpoint), evaluation_overrides(policies, episodes, overrides))
+    written = (
+        [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+        if isinstance(overrides, Mapping)
+        else overrides
+    )
+    saved = open_agent(Path(checkpoint), evaluation_overrides(policies, episodes, written))
     return measure_policies(saved, address=None, quiet=quiet)
 
 

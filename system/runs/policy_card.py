@@ -101,10 +101,11 @@ def _interface(task: TaskSpec) -> str:
         observation = f"uint8 frames {list(task.frame_shape)}"
     else:
         observation = f"float32 vectors [{task.observation_dim}]"
-    one_of = f"one of {list(task.valid_actions)}"
-    action = one_of if task.is_discrete else f"a float32 vector [{task.action_dim}]"
-    bounds = "in the environment's own bounds"
-    return f"- {task.environment_id}: it observes {observation} and does {action}, {bounds}"
+    if task.is_discrete:
+        action = f"numbers among {list(task.valid_actions)}"
+    else:
+        action = f"float32 vectors [{task.action_dim}] in the environment's own bounds"
+    return f"- {task.environment_id}: observations are {observation}; actions are {action}"
 
 
 def _number(value: Any, form: str = ".1f") -> str:

@@ -101,6 +101,7 @@ def test_actions_are_within_bounds_and_use_them(run: Path, policy: str) -> None:
     assert np.abs(actions).max() <= BOUND
     if policy == "random":
         assert np.abs(actions).max() > 1.0
+        assert len(np.unique(actions)) == len(actions), "each decision draws anew"
 
 
 def test_a_discrete_action_is_a_number_that_the_game_knows(game_run: Path) -> None:
