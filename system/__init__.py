@@ -12,7 +12,8 @@ from system.shape_annotations import stand_in_for_jaxtyping
 if TYPE_CHECKING:
     from system.api import TrainedRun, evaluate, load_config, load_dataset, train
     from system.config import PlannerConfig, RunConfig
-    from system.data.sources.protocol import Source, register_source
+    from system.data.raw_episode import RawEpisode
+    from system.data.sources.protocol import ReadOptions, Source, SourceFacts, register_source
     from system.decisions import Context, Plan, TokenContext
     from system.errors import (
         CheckpointError,
@@ -50,10 +51,13 @@ __all__ = [
     "PlannerError",
     "PlanningModel",
     "PolicyTraits",
+    "RawEpisode",
+    "ReadOptions",
     "RequestError",
     "RunConfig",
     "ShapeError",
     "Source",
+    "SourceFacts",
     "SystemFailure",
     "TaskSpec",
     "TokenContext",
@@ -76,7 +80,8 @@ __all__ = [
 _HOMES = {
     "system.api": ("TrainedRun", "evaluate", "load_config", "load_dataset", "train"),
     "system.config": ("PlannerConfig", "RunConfig"),
-    "system.data.sources.protocol": ("Source", "register_source"),
+    "system.data.raw_episode": ("RawEpisode",),
+    "system.data.sources.protocol": ("ReadOptions", "Source", "SourceFacts", "register_source"),
     "system.decisions": ("Context", "Plan", "TokenContext"),
     "system.errors": (
         *("CheckpointError", "ConfigError", "DataError", "PlannerError"),

@@ -12,6 +12,7 @@ from system.cli.options import PRESETS, RUNS, tracking_uri_for
 from system.config import RunConfig
 from system.config.loading import Overrides, config_from_dict, to_dict
 from system.config.loading import load_config as load_any_config
+from system.data.opening import dataset_called
 from system.data.prepared import PreparedData
 from system.families.registry import families_for
 from system.runs.checkpoint import find_checkpoint
@@ -141,7 +142,7 @@ def load_dataset(
     """A dataset as runs use it: read, checked, divided into training and validation, its statistics taken.
 
     Args:
-        dataset: an id; or the configuration of a run, whose data it is then.
+        dataset: an id, or the path of a file or folder; or the configuration of a run, whose data it is then.
         path: root of local Minari datasets, where an id is given; default MINARI_DATASETS_PATH.
         cache_folder: where columns are kept for memory mapping; default `runs/dataset-cache`.
 
@@ -152,7 +153,8 @@ def load_dataset(
     folder = RUNS / "dataset-cache" if cache_folder is None else Path(cache_folder)
     if isinstance(dataset, RunConfig):
         return prepare_data(dataset, folder)
-    config = load_config({"dataset": {"id": dataset, "path": None if path is None else str(path)}})
+    named = dataset_called(dataset, None if path is None else str(path))
+    config = load_config({"dataset": to_dict(named)})
     able = families_for(find_tasks(config, folder)[0])
     if able:
         config = load_config({"family": able[0], "dataset": to_dict(config.dataset)})

@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-verbs and their options."""
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     check = verbs.add_parser("check", help="coverage, returns, endings, and every fault by episode and step")
-    check.add_argument("dataset", help="id, for example hopper/medium-v0; o2o/… ids come with the package")
+    check.add_argument("dataset", help="id, for example hopper/medium-v0 (o2o/… come with the package), or a path")
     check.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
     check.add_argument("--download", action="store_true", help="ask Minari's hub for a dataset that is not there")
 
@@ -44,11 +44,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from system.config import DatasetConfig
     from system.data.doctor import check_dataset
+    from system.data.opening import dataset_called
     from system.envs.registry import ENVIRONMENTS
 
-    config = DatasetConfig(id=arguments.dataset, path=arguments.path, download=arguments.download)
+    config = dataset_called(arguments.dataset, arguments.path, download=arguments.download)
     report = check_dataset(config, environments=ENVIRONMENTS)
     print(format_report(report))
     return 2 if report.faults else 0

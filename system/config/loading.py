@@ -13,10 +13,11 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from system.config.layers import Overrides, Tree, layer_of, merge
 from system.config.modules import import_modules, imported_modules
 from system.config.registry import (
     FAMILIES,
@@ -34,10 +35,6 @@ from system.errors import ConfigError
 from system.wording import nearest, one_of, shown
 
 Schema = TypeVar("Schema")
-Tree = dict[str, Any]
-
-Overrides = Sequence[str] | Mapping[str, Any]
-"""`key.path=value` each, the value as YAML; or values by dotted key, as Python has them."""
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_PRESET_CHAIN = 8
@@ -68,8 +65,7 @@ def load_config(
         ConfigError: naming the key (and the nearest right one), value and range, or the file and line.
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
-    for override in _trees(overrides):
-        _merge(tree, override)
+    merge(tree, layer_of(overrides))
     _import_named(schema, tree)
     config = _build(schema, tree, schema, ())
     validate(config)
@@ -85,9 +81,9 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: O
         ConfigError: as `load_config`.
     """
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
-    for override in _trees(overrides):
-        _import_named(schema, override)
-        _merge(merged, override)
+    layer = layer_of(overrides)
+    _import_named(schema, layer)
+    merge(merged, layer)
     try:
         config = _build(schema, merged, schema, ())
         validate(config)
@@ -205,7 +201,7 @@ def _on_its_preset(tree: Tree, presets: Path, chain: tuple[str, ...]) -> Tree:
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"preset: {shown(base)} is not a name")
-    return _merge(_load_source(base, presets, chain), tree)
+    return merge(_load_source(base, presets, chain), tree)
 
 
 def _import_named(schema: type, tree: Tree) -> None:
@@ -237,42 +233,6 @@ def _read_text(path: Path) -> str:
         return path.read_bytes()[: MAX_FILE_BYTES + 1].decode("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{shown(str(path))}: cannot be read ({type(error).__name__})") from None
-
-
-def _parse_override(override: str) -> Tree:
-    from system.config.strict_yaml import parse_yaml
-
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {shown(override)}: expected key.path=value")
-    return _nested(parts, parse_yaml(text, name=f"--set {key.strip()}"))
-
-
-def _trees(overrides: Overrides) -> Iterator[Tree]:
-    """Each override as nested dicts."""
-    if isinstance(overrides, Mapping):
-        trees = (_nested(key.split("."), copy.deepcopy(value)) for key, value in overrides.items())
-    else:
-        trees = (_parse_override(each) for each in overrides)
-    yield from map(expand_workers, trees)
-
-
-def _nested(parts: Sequence[str], value: Any) -> Tree:
-    for part in reversed(parts):
-        value = {part: value}
-    tree: Tree = value
-    return tree
-
-
-def _merge(base: Tree, layer: Tree) -> Tree:
-    """Lays `layer` over `base`, in place; mappings merge, everything else replaces."""
-    for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
-    return base
 
 
 def _build(schema: type[Schema], tree: Any, root: type, path: tuple[str, ...]) -> Schema:

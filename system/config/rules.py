@@ -72,6 +72,10 @@ def _validate_datasets(config: RunConfig) -> None:
         raise ConfigError(
             f"pretrain.from_checkpoint: family {family.name} does not begin with another run's weights"
         )
+    if config.dataset.file is not None and config.dataset.id is not None:
+        raise ConfigError(f"dataset.file: dataset.id names {config.dataset.id} too; only one of them can be set")
+    if config.dataset.file is not None and config.dataset.also:
+        raise ConfigError("dataset.also: goes with dataset.id, not with dataset.file")
     if config.dataset.also and not family.several_datasets:
         raise ConfigError(f"dataset.also: family {family.name} is trained on one dataset")
     num_games = 1 + len(config.dataset.also)

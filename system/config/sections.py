@@ -14,6 +14,7 @@ from system.errors import ConfigError
 
 Value = TypeVar("Value")
 
+DEMO_DATASET = "o2o/hopper/medium-replay-v0"
 NO_ENVIRONMENT = "none"
 """Value of `environment.id` where there are only data."""
 
@@ -32,7 +33,11 @@ def setting(default: Value, *, low: float | None = None, high: float | None = No
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    id: str = setting("o2o/hopper/medium-replay-v0", doc="Minari id; `o2o/…` ids are shipped with the package")
+    """Which data; one of `id` and `file`, and without either the dataset that is shipped for demonstrations."""
+
+    id: str | None = setting(None, doc="Minari id; `o2o/…` ids are shipped with the package")
+    file: str | None = setting(None, doc="path instead of an id: D4RL, robomimic, OGBench, DQN-replay, tables")
+    observation_keys: tuple[str, ...] = setting((), doc="of named parts or columns of observations, those read")
     also: tuple[str, ...] = setting((), doc="further datasets trained on together, in equal shares (Atari)")
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
@@ -41,6 +46,16 @@ class DatasetConfig:
     max_transitions: int | None = setting(
         None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"
     )
+
+    def __post_init__(self) -> None:
+        """Names the shipped dataset where nothing is named."""
+        if self.id is None and self.file is None:
+            object.__setattr__(self, "id", DEMO_DATASET)
+
+    @property
+    def name(self) -> str:
+        """The id, or the path of the file."""
+        return self.file or self.id or ""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from jaxtyping import Float64
 
 from system.config import DatasetConfig
 from system.data.frame_tally import FrameTally
-from system.data.sources.minari import dataset_task, episode_count_problem, locate_dataset, open_episodes
-from system.data.sources.minari_layout import MAIN_FILE, DatasetMetadata, read_metadata
+from system.data.opening import open_dataset
+from system.data.sources.protocol import SourceFacts
 from system.data.store.statistics import SMALLEST_STD
 from system.data.validation import find_faults, to_episode
 from system.types import Episode, TaskSpec
@@ -40,7 +40,7 @@ class DoctorReport:
     """What was found.
 
     Attributes:
-        id: of the dataset.
+        id: of the dataset, or the path of a file.
         task: of its environment, with the dataset's reference scores.
         num_episodes, num_steps: fit for training.
         ended_terminated, ended_time_limit, ended_cut: episodes by how they ended; cut ones have no known
@@ -77,16 +77,17 @@ def check_dataset(config: DatasetConfig, *, environments: Mapping[str, TaskSpec]
     Raises:
         DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
     """
-    folder = locate_dataset(config)
-    metadata = read_metadata(config.id, folder)
-    task = dataset_task(config.id, metadata, environments)
+    opened = open_dataset(config, environments)
+    task = opened.task
     tally = FrameTally(task)
     fit: dict[int, Episode] = {}
     digests: dict[int, bytes] = {}
     faults: list[str] = []
+    notes = list(opened.facts.notes)
     total = 0
-    for raw in open_episodes(config.id, folder / MAIN_FILE, task):
+    for raw in opened.episodes():
         total += 1
+        notes += [raw.note] if raw.note else []
         found = find_faults(raw, task)
         faults += [str(fault) for fault in found]
         if found:
@@ -97,13 +98,13 @@ def check_dataset(config: DatasetConfig, *, environments: Mapping[str, TaskSpec]
             tally.add(raw.number, episode)
             episode = replace(episode, observations=episode.observations[:0].copy())
         fit[raw.number] = episode
-    mismatch = episode_count_problem(metadata, total)
+    mismatch = opened.count_problem(total)
     if mismatch:
         faults.append(mismatch)
     if not fit:
         faults.append("no episode is fit for training")
-    warnings = [*_sticky(metadata), *_duplicates(digests), *tally.warnings]
-    return _report(config.id, task, fit, tally.lines(), faults, warnings)
+    warnings = [*notes, *_sticky(opened.facts), *_duplicates(digests), *tally.warnings]
+    return _report(opened.name, task, fit, tally.lines(), faults, warnings)
 
 
 def _report(
@@ -164,10 +165,10 @@ def _digest(episode: Episode) -> bytes:
     return digest.digest()
 
 
-def _sticky(metadata: DatasetMetadata) -> list[str]:
+def _sticky(facts: SourceFacts) -> list[str]:
     """Atari's own environments repeat the last action with probability 0.25 where nothing else is said."""
-    unsaid = 0.25 if metadata.environment_id.startswith("ALE/") else 0.0
-    probability = unsaid if metadata.sticky_probability is None else metadata.sticky_probability
+    unsaid = 0.25 if (facts.environment_id or "").startswith("ALE/") else 0.0
+    probability = unsaid if facts.sticky_probability is None else facts.sticky_probability
     if probability == 0.0:
         return []
     return [f"collected with sticky actions (probability {probability:g}); the environment played here has none"]

@@ -25,7 +25,7 @@ from system.evaluation.statistics import hierarchical_interval, match_episodes, 
 from system.reports.finished_runs import FinishedRun, Group
 
 # What may differ between the games of one recipe: which data they were learnt from.
-OF_THE_GAME = frozenset({"dataset.id", "dataset.also", "dataset.path"})
+OF_THE_GAME = frozenset({"dataset.id", "dataset.file", "dataset.also", "dataset.path"})
 
 NUMBERS = frozenset({"return", "above random", "human", "DQN", "difference", "low", "high", "games", "runs"})
 

@@ -9,7 +9,7 @@ from typing import Any
 from system.config import RunConfig
 from system.config.loading import to_dict
 from system.data.prepared import PreparedData
-from system.errors import CheckpointError, SystemFailure, WorkerLost
+from system.errors import CheckpointError, DataError, SystemFailure, WorkerLost
 from system.families.building import build_agent, load_agent
 from system.families.registry import Agent, family_of
 from system.models.devices import prepare_process
@@ -227,7 +227,16 @@ class Experiment:
         )
 
     def restore(self, content: CheckpointContent) -> None:
-        """Goes on from a checkpoint of this run."""
+        """Goes on from a checkpoint of this run.
+
+        Raises:
+            DataError: the data are others now than those that it learnt from.
+        """
+        digest = content.documents.get("dataset", {}).get("digest")
+        if digest not in (None, self.data.description["digest"]):
+            raise DataError(
+                f"dataset {self.data.description['id']}: has changed since this run began; --restart begins anew"
+            )
         self.faults = Faults(**content.documents["faults"])
         self._return_to(content)
         self.rollouts.seek(self.progress.next_sequence)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from system.config import RunConfig
+from system.data.loading import LoadedDataset, load_datasets
 from system.data.prepared import PreparedData
-from system.data.sources.minari import LoadedDataset, load_datasets
 from system.data.store.episodes import EpisodeStore, concatenate
 from system.data.store.split import limit_transitions, repeated_episodes, split_by_game
 from system.data.store.statistics import compute_statistics
@@ -98,7 +98,7 @@ def _check_family(config: RunConfig, task: TaskSpec) -> None:
         able = families_for(task)
         hint = f"{' or '.join(able)} can" if able else "no registered family can"
         raise ConfigError(
-            f"family: {config.family} can't learn {task.environment_id} of {config.dataset.id}; {hint}"
+            f"family: {config.family} can't learn {task.environment_id} of {config.dataset.name}; {hint}"
         )
 
 

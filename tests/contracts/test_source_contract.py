@@ -13,7 +13,7 @@ from frame_factory import BREAKOUT, GAMES, frame_dataset, frame_episodes, token_
 
 from system.config import DatasetConfig
 from system.data.conversion import convert
-from system.data.sources.minari import load_dataset
+from system.data.loading import load_dataset
 from system.data.sources.minari_layout import SHIPPED_ROOT
 from system.data.sources.protocol import SOURCES as REGISTERED
 from system.data.sources.protocol import ReadOptions, source_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from system.config import DatasetConfig
-from system.data.sources.minari import load_dataset
+from system.data.loading import load_dataset
 from system.envs.registry import ENVIRONMENTS
 from system.errors import CheckpointError, DataError
 from system.runs.checkpoint import CheckpointContent, load_checkpoint, save_checkpoint

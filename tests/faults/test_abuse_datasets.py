@@ -13,8 +13,8 @@ from dataset_factory import ENVIRONMENTS, edit_file, edit_metadata, make_dataset
 from system.cli.main import main
 from system.config import DatasetConfig
 from system.data.doctor import check_dataset
+from system.data.loading import LoadedDataset, load_dataset
 from system.data.sources import hdf5_reader
-from system.data.sources.minari import LoadedDataset, load_dataset
 from system.data.sources.minari_hub import download_dataset
 from system.errors import DataError
 
@@ -322,3 +322,18 @@ def test_a7_damage_anywhere_in_the_file_is_an_error_of_ours(tmp_path: Path) -> N
             load(tmp_path, on_bad_episode="drop")
         except DataError as error:
             assert "toy/mixed-v0" in str(error)
+
+
+@pytest.mark.parametrize("dataset", [each for each in HOSTILE_IDS if each.isprintable() and each != "-rf"])
+def test_a3_hostile_names_of_files_are_answered_with_one_line(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for key in ("id", "file"):
+        config = DatasetConfig(**{key: dataset}, path=str(tmp_path), download=False)
+        with pytest.raises(DataError) as caught:
+            load_dataset(config, environments=ENVIRONMENTS, discount=0.9)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+    assert main(["data", "check", "--path", str(tmp_path), "--", dataset]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

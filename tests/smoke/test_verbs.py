@@ -293,3 +293,13 @@ def test_a_run_directory_in_use_is_code_4(tmp_path: Path, capsys: pytest.Capture
 def test_the_shipped_dataset_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "o2o/hopper/medium-replay-v0"]) == 0
     assert "no faults" in capsys.readouterr().out
+
+
+def test_a_run_is_not_gone_on_with_on_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_tiny_config(tmp_path, online={"env_steps": 0})
+    words = [str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]
+    assert main(["pretrain", *words]) == 0
+    with h5py.File(tmp_path / "datasets" / DATASET / "data" / "main_data.hdf5", "a") as file:
+        file["episode_3/rewards"][0] = 0.5
+    assert main(["run", *words]) == 2
+    assert f"dataset {DATASET}: has changed since this run began; --restart" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import pandas
 from system.data.raw_episode import RawEpisode
 from system.data.sources.protocol import ReadOptions, SourceFacts, source_of
 from system.types import Episode, TaskSpec
-from tests.support.dataset_factory import TASK, make_episodes
+from tests.support.dataset_factory import TASK, make_dataset, make_episodes
 
-LAYOUTS = ("d4rl", "robomimic", "ogbench", "csv", "parquet")
+LAYOUTS = ("minari", "d4rl", "robomimic", "ogbench", "csv", "parquet")
 
 
 def d4rl_columns(episodes: Sequence[Episode] | None = None) -> dict[str, np.ndarray]:
@@ -114,6 +114,9 @@ def write_table(file: Path, frame: pandas.DataFrame) -> Path:
 def write_layout(folder: Path, layout: str, episodes: Sequence[Episode] | None = None) -> Path:
     """A file or folder of one of `LAYOUTS`."""
     folder.mkdir(exist_ok=True)
+    if layout == "minari":
+        make_dataset(folder, "toy/file-v0", episodes)
+        return folder / "toy" / "file-v0"
     if layout == "d4rl":
         return write_d4rl(folder / "data.hdf5", d4rl_columns(episodes))
     if layout == "robomimic":

@@ -13,7 +13,7 @@ from file_factory import d4rl_columns, ogbench_columns, read_file, write_d4rl, w
 from system.cli.main import main
 from system.config import DatasetConfig
 from system.data.conversion import Conversion, convert
-from system.data.sources.minari import load_dataset
+from system.data.loading import load_dataset
 from system.data.sources.protocol import ReadOptions, source_of
 from system.data.validation import to_episode
 from system.errors import DataError

@@ -43,6 +43,12 @@ def test_the_rows_after_the_last_end_are_a_cut_episode(tmp_path: Path) -> None:
     assert not to_episode(last, TASK).complete
 
 
+def test_a_last_row_of_which_nothing_more_is_known_is_no_episode(tmp_path: Path) -> None:
+    columns = d4rl_columns([make_episode(4, "terminated"), make_episode(1, "cut")])
+    del columns["next_observations"]
+    assert [len(each.rewards) for each in read_file(write_d4rl(tmp_path / "data.hdf5", columns))] == [4]
+
+
 def test_a_piece_may_be_longer_than_the_environments_limit(tmp_path: Path) -> None:
     file = write_d4rl(tmp_path / "data.hdf5", d4rl_columns([make_episode(15, "time_limit")]))
     (episode,) = read_file(file)

@@ -18,9 +18,9 @@ from dataset_factory import (
 )
 
 from system.config import DatasetConfig
+from system.data.loading import LoadedDataset, load_dataset
 from system.data.sources import minari as minari_source
 from system.data.sources import minari_hub, minari_layout
-from system.data.sources.minari import LoadedDataset, load_dataset
 from system.data.store.episodes import COLUMNS
 from system.errors import DataError
 

@@ -11,7 +11,7 @@ from dataset_factory import SPECIFICATION, TASK, make_dataset, make_episode, mak
 
 from system.config import DatasetConfig
 from system.data import writer as minari_writer
-from system.data.sources.minari import load_dataset
+from system.data.loading import load_dataset
 from system.data.writer import write_dataset
 from system.envs.registry import ENVIRONMENTS
 from system.errors import DataError

@@ -12,8 +12,8 @@ import pytest
 
 from system.cli.main import main
 from system.config import DatasetConfig
+from system.data.loading import load_dataset
 from system.data.sources.dqn_replay import DqnReplay
-from system.data.sources.minari import load_dataset
 from system.envs.registry import ENVIRONMENTS, find_task
 from system.errors import DataError
 

@@ -26,8 +26,8 @@ from frame_factory import (
 from system.cli.data import format_report
 from system.config import DatasetConfig
 from system.data.doctor import DoctorReport, check_dataset
+from system.data.loading import LoadedDataset, load_dataset, load_datasets
 from system.data.sources import hdf5_reader
-from system.data.sources.minari import LoadedDataset, load_dataset, load_datasets
 from system.data.store.episodes import COLUMNS, EpisodeStore
 from system.errors import DataError
 

@@ -40,6 +40,7 @@ def test_a_mask_of_zero_is_a_termination_and_the_rest_an_episode_of_its_own(tmp_
     columns["rewards"] = np.arange(24, dtype=np.float32)
     columns["masks"] = np.ones(24)
     columns["masks"][7] = 0.0  # step 2 of the second trajectory
+    columns["masks"][15] = 0.0  # a row that only shows what was seen last
     file = write_ogbench(tmp_path / "data.npz", columns)
     assert describe_file(file).has_scores
     read = read_file(file)

@@ -123,7 +123,7 @@ def _time_limits(terminals: np.ndarray, limit: int) -> np.ndarray:
     starts = [0, *(np.flatnonzero(terminals) + 1).tolist(), len(terminals)]
     for start, stop in pairwise(starts):
         stops[start + limit - 1 : stop : limit] = True
-    return stops & ~terminals
+    return stops
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ A new source is a file with one `Source` record, and one line in `system.data.so
 a call of `register_source`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,20 @@ class ReadOptions:
     """What a person may ask for beside the path.
 
     Attributes:
+        name: what the dataset is called, in messages; empty: by its path.
         observation_keys: of layouts whose observations have named parts, those that are read; empty: all.
         max_steps: of layouts that are drawn from (`Source.is_drawn_from`), at most so many; None: all.
         seed: of that draw.
     """
 
+    name: str = ""
     observation_keys: tuple[str, ...] = ()
     max_steps: int | None = None
     seed: int = 0
+
+    def title(self, path: Path) -> str:
+        """How messages about a dataset begin."""
+        return f"dataset {self.name or path}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class SourceFacts:
         total_episodes: as declared; None if it is not.
         observation_names: of the dimensions; empty where they have none.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
+        sticky_probability: with which the environment repeated the last action instead (Atari); None where
+            the file doesn't say.
         has_scores: rewards add up to the task's own returns.
         notes: lines that a person should see.
     """
@@ -52,6 +61,7 @@ class SourceFacts:
     observation_names: tuple[str, ...] = ()
     reference_min: float | None = None
     reference_max: float | None = None
+    sticky_probability: float | None = None
     has_scores: bool = True
     notes: tuple[str, ...] = ()
 
@@ -101,8 +111,8 @@ def source_of(path: Path) -> Source:
     Raises:
         DataError: there is no such file, it is damaged, or of no known layout.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+    if not os.path.exists(path):
+        raise DataError(f"{str(path)[:200]}: no such file or folder")
     for source in SOURCES.values():
         if source.recognises(path):
             return source

@@ -1,0 +1,88 @@
+"""Finds the data that a configuration names, whatever their layout, and says what task they are of."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from system.config import DatasetConfig
+from system.data.raw_episode import RawEpisode
+from system.data.sources.minari import SOURCE as MINARI
+from system.data.sources.minari import dataset_task, locate_dataset
+from system.data.sources.protocol import ReadOptions, Source, SourceFacts, source_of
+from system.types import TaskSpec
+
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """Data that were found; no episode of them has been read.
+
+    Attributes:
+        name: id or path, as they are called in messages and summaries.
+        path: file or folder.
+        source: its layout.
+        options: what is read of it.
+        facts: what it says of its task.
+        task: that its episodes are of.
+    """
+
+    name: str
+    path: Path
+    source: Source
+    options: ReadOptions
+    facts: SourceFacts
+    task: TaskSpec
+
+    def episodes(self) -> Iterator[RawEpisode]:
+        """Every episode, bad ones too, one by one."""
+        return self.source.read(self.path, self.task, self.options)
+
+    def files(self) -> list[Path]:
+        """All that is read."""
+        return self.source.files(self.path)
+
+    def count_problem(self, total: int) -> str | None:
+        """One line if there are another number of episodes than are declared."""
+        declared = self.facts.total_episodes
+        if declared in (None, total):
+            return None
+        return f"the metadata declare {declared} episodes, {self.files()[0].name} has {total}"
+
+
+def dataset_called(dataset: str, path: str | None = None, *, download: bool = True) -> DatasetConfig:
+    """The configuration of what a person calls a dataset: a path, if there is such a file, else an id.
+
+    Args:
+        dataset: a path where it exists, or ends as files of data do.
+        path, download: as in `DatasetConfig`.
+    """
+    is_file = dataset != "" and (dataset.endswith(FILE_SUFFIXES) or os.path.exists(dataset))
+    return DatasetConfig(
+        id=None if is_file else dataset, file=dataset if is_file else None, path=path, download=download
+    )
+
+
+def open_dataset(config: DatasetConfig, environments: Mapping[str, TaskSpec]) -> OpenedDataset:
+    """Finds a dataset by its id, downloading it where that is needed and allowed, or a file by its path.
+
+    Args:
+        config: which, and where.
+        environments: the environments that data may name; nothing else is ever built from what they say.
+
+    Raises:
+        DataError: there is none, it is unsafe or damaged, or of another environment.
+    """
+    if config.file is None:
+        path, source = locate_dataset(config), MINARI
+    else:
+        path = Path(config.file)
+        source = source_of(path)
+    most = config.max_transitions if source.is_drawn_from else None
+    options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most)
+    facts = source.describe(path, options)
+    task = dataset_task(config.name, facts, environments)
+    if not facts.has_scores:
+        task = replace(task, reference_min=None, reference_max=None)
+    return OpenedDataset(config.name, path, source, options, facts, task)
