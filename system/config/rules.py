@@ -1,7 +1,7 @@
 """What the keys of a configuration must fulfil together; what each may be by itself, its type and range say."""
 
 from system.config.registry import PLANNERS, family_named, planners_for
-from system.config.sections import NO_ENVIRONMENT, CollectConfig, RunConfig
+from system.config.sections import CollectConfig, RunConfig
 from system.errors import ConfigError
 from system.wording import one_of
 
@@ -46,11 +46,6 @@ def _validate_environment(config: RunConfig) -> None:
     if None not in references and not references[0] < references[1]:  # type: ignore[operator]
         low, high = references
         raise ConfigError(f"environment.reference_min: {low:g} is not below environment.reference_max = {high:g}")
-    if environment.id == NO_ENVIRONMENT and config.online.env_steps:
-        raise ConfigError(
-            f"online.env_steps: {config.online.env_steps} without an environment (environment.id: none); "
-            "0 leaves the online stage out"
-        )
 
 
 def _validate_planner(config: RunConfig) -> None:

@@ -42,6 +42,9 @@ class DatasetConfig:
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    cut_episodes: Literal["unknown", "complete"] = setting(
+        "unknown", doc="returns of episodes cut before the time limit: not known, or the rewards that were seen"
+    )
     validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
     max_transitions: int | None = setting(
         None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"

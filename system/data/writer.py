@@ -44,7 +44,8 @@ def write_dataset(
             units, or numbers of discrete ones. Where the observations are tokens, the frames are written. Raw
             ones are written so that they load as they would have from their own file.
         task: dimensions, action bounds and reference scores.
-        environment_specification: Gymnasium's specification of the environment as JSON.
+        environment_specification: Gymnasium's specification of the environment as JSON; of a task without one it
+            plays no part.
         author, algorithm_name, description: who and what made the data, and how.
 
     Returns:
@@ -58,7 +59,9 @@ def write_dataset(
     folder = root / dataset_id
     if folder.exists():
         raise DataError(f"dataset {dataset_id} exists already in {root}")
-    _check_specification(dataset_id, environment_specification, task)
+    specification = environment_specification if task.has_environment else None
+    if specification is not None:
+        _check_specification(dataset_id, specification, task)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -73,8 +76,7 @@ def write_dataset(
             "algorithm_name": algorithm_name,
             "description": description,
             "dataset_size": round((data / MAIN_FILE).stat().st_size / 1e6, 1),
-            "env_spec": environment_specification,
-            "eval_env_spec": environment_specification,
+            **({"env_spec": specification, "eval_env_spec": specification} if specification else {}),
             **_layout_metadata(task),
         }
         (data / METADATA_FILE).write_text(json.dumps(metadata))

@@ -97,6 +97,11 @@ def find_task(environment_id: str, config: EnvironmentConfig | None = None) -> T
             task = _read_task(environment_id, arguments, config.max_episode_steps)
         except TypeError:  # arguments that cannot be remembered by
             task = _read_task.__wrapped__(environment_id, arguments, config.max_episode_steps)
+    return with_own_settings(task, config)
+
+
+def with_own_settings(task: TaskSpec, config: EnvironmentConfig) -> TaskSpec:
+    """The task with the time limit and the reference scores of a configuration, if it has any."""
     if config.max_episode_steps is not None:
         task = replace(task, max_episode_steps=config.max_episode_steps)
     if config.reference_min is not None:
