@@ -21,7 +21,7 @@ from system.data.store.episodes import COLUMNS, EpisodeStore, concatenate, gathe
 from system.data.store.split import split_episodes
 from system.data.store.statistics import compute_statistics
 from system.data.validation import to_episode
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import Environments
 
 DISCOUNT = 0.97
 LENGTH = 5
@@ -56,7 +56,7 @@ def shipped_dataset(folder: Path) -> EpisodeStore:
     config = DatasetConfig(download=False)
     if not (SHIPPED_ROOT / config.id).exists():
         pytest.skip(f"{config.id} is not part of this checkout")
-    return load_dataset(config, environments=ENVIRONMENTS, discount=DISCOUNT).store
+    return load_dataset(config, environments=Environments(), discount=DISCOUNT).store
 
 
 def frames(folder: Path) -> EpisodeStore:
