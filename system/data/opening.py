@@ -66,7 +66,7 @@ def dataset_called(dataset: str, path: str | None = None, *, download: bool = Tr
 
 
 def open_dataset(
-    config: DatasetConfig, environments: Environments, environment_id: str | None = None
+    config: DatasetConfig, environments: Environments, environment_id: str | None = None, *, seed: int = 0
 ) -> OpenedDataset:
     """Finds a dataset by its id, downloading it where that is needed and allowed, or a file by its path.
 
@@ -74,6 +74,7 @@ def open_dataset(
         config: which, and where.
         environments: the environments that data may name; nothing else is ever built from what they say.
         environment_id: instead of what the data say, if anything; `none`: they are data alone.
+        seed: of the draw from data that are drawn from.
 
     Raises:
         DataError: there is none, it is unsafe or damaged, or of another environment.
@@ -84,7 +85,7 @@ def open_dataset(
         path = Path(config.file)
         source = source_of(path)
     most = config.max_transitions if source.is_drawn_from else None
-    options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most)
+    options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most, seed=seed)
     return open_source(source, path, options, environments, environment_id)
 
 

@@ -63,10 +63,12 @@ class DiscreteSpace:
     Attributes:
         count: how many.
         start: number of the first.
+        is_least: there may be more: these are those that occur.
     """
 
     count: int
     start: int = 0
+    is_least: bool = False
 
 
 @dataclass(frozen=True)
