@@ -155,8 +155,8 @@ def work(
     data = prepare_data(config, cache_folder)
     if until == "done" and not data.task.has_environment:
         raise ConfigError(
-            f"environment.id: there is nothing to act in, {config.dataset.name} names no environment; name one, or "
-            "let `o2o pretrain` learn from the data alone"
+            f"environment.id: there is nothing to act in, since {config.dataset.name} names no environment; name "
+            "one, or let `o2o pretrain` learn from the data alone"
         )
     with ExitStack() as stack:
         interruption = stack.enter_context(stopping)

@@ -1,7 +1,7 @@
 """Looks a dataset over before training: coverage, returns, endings, and everything that is wrong with it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np

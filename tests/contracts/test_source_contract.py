@@ -14,6 +14,7 @@ from frame_factory import BREAKOUT, GAMES, frame_dataset, frame_episodes, token_
 from system.config import DatasetConfig
 from system.data.conversion import convert
 from system.data.loading import load_dataset
+from system.data.opening import open_source
 from system.data.sources.minari_layout import SHIPPED_ROOT
 from system.data.sources.protocol import SOURCES as REGISTERED
 from system.data.sources.protocol import ReadOptions, source_of
@@ -92,12 +93,10 @@ def converted(layout: str) -> Callable[[Path], EpisodeStore]:
     def load(folder: Path) -> EpisodeStore:
         path = write_layout(folder, layout)
         convert(
-            path,
+            open_source(source_of(path), path, ReadOptions(), TOY_ENVIRONMENTS, TASK.environment_id),
             "toy/converted-v0",
             root=folder / "datasets",
-            task=TASK,
             environment_specification=SPECIFICATION,
-            options=ReadOptions(),
         )
         config = DatasetConfig(id="toy/converted-v0", path=str(folder / "datasets"), download=False)
         return load_dataset(config, environments=TOY_ENVIRONMENTS, discount=DISCOUNT).store

@@ -212,8 +212,9 @@ def observation_parts(
         DataError: a part is none of the spaces that can be flattened.
     """
     kind, shape = space.get("type"), _integers(space.get("shape"))
-    if kind == "Dict" and isinstance(space.get("subspaces"), dict) and len(path) < DEEPEST:
-        named = sorted(space["subspaces"].items())
+    inside = space.get("subspaces")
+    if kind == "Dict" and isinstance(inside, dict) and inside and len(path) < DEEPEST:
+        named = sorted(inside.items())
         return tuple(
             part
             for name, inner in named

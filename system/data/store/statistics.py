@@ -58,9 +58,9 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
     """
     if not store.complete.any() and store.observations.dtype == np.float32:
         raise DataError(
-            f"none of {store.num_episodes} episodes is complete: no return-to-go is known of what was cut before the "
-            f"time limit of {max_episode_steps} steps; dataset.cut_episodes: complete takes what was seen for all, "
-            "environment.max_episode_steps is another limit"
+            f"none of {store.num_episodes} episodes is complete: no return-to-go is known of what was cut before "
+            f"the time limit of {max_episode_steps} steps; dataset.cut_episodes: complete takes what was seen for "
+            "all, environment.max_episode_steps is another limit"
         )
     observation_mean, observation_std = _observation_moments(store)
     returns = store.returns_to_go[np.repeat(store.complete, store.lengths)]
