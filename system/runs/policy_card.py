@@ -24,7 +24,7 @@ def write_card(saved: SavedAgent, policy: str, summary: Mapping[str, Any], *, ha
         _data(saved, summary),
         _returns(saved, policy, summary),
         "## Loading it",
-        "Python with torch, NumPy and this package's own source is all that is needed.",
+        "Torch, NumPy and the package `offline-to-online`, without its dependencies, are all that is needed.",
         _LOADING,
         *(_interface(task) for task in saved.tasks),
         "`example.npz` holds the first observations of an episode and what `act` does at each after `reset()`; "

@@ -160,8 +160,10 @@ def _read_checkpoint(path: Path) -> _Saved:
 def _read_package(path: Path) -> _Saved:
     package = read_package(path)
     state = {f"agent.{name}": value for name, value in package.weights.items()}
-    policy, stage = package.task.get("policy"), package.task.get("stage", "")
-    return _Saved(path, package.config, package.task.get("tasks"), TASK, state, str(stage), policy)
+    policy, stage = package.task.get("policy"), package.task.get("stage")
+    if not isinstance(policy, str) or stage not in ("offline", "online"):
+        raise CheckpointError(f"{path / TASK}: does not say which policy it is of, or which stage")
+    return _Saved(path, package.config, package.task.get("tasks"), TASK, state, stage, policy)
 
 
 def _tasks(file: Path, documents: Any) -> tuple[TaskSpec, ...]:

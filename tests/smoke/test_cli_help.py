@@ -39,7 +39,8 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     assert result.returncode == 0, result.stderr
     *text, loaded = result.stdout.splitlines()
     assert loaded == ""
-    for verb in ("run", "pretrain", "finetune", "evaluate", "collect", "data", "sweep", "report", "doctor"):
+    verbs = ("run", "pretrain", "finetune", "evaluate", "export", "collect", "data", "sweep", "report", "doctor")
+    for verb in verbs:
         assert any(line.split()[:1] == [verb] for line in text), verb
 
 

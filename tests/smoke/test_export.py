@@ -14,6 +14,7 @@ import system
 from system.cli.main import main
 from system.errors import CheckpointError, ConfigError, SystemFailure
 from system.runs import one_pass
+from system.runs.policy_package import read_package, write_package
 from system.sealed_folder import COMPLETE
 from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import write_tiny_config
@@ -115,6 +116,18 @@ def test_what_lies_in_the_folder(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert "toy/pendulum-v0, 12 episodes" in card
 
 
+def test_where_there_is_no_environment_the_example_is_of_numbers_by_chance(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("system.runs.exporting.ENVIRONMENTS", {})
+    monkeypatch.delattr("system.runs.exporting.EnvironmentBatch")
+    package = system.export_policy(run, tmp_path / "package", policy="iql", one_pass=True).path
+    example = np.load(package / "example.npz")
+    assert example["observations"].std() > 0.5
+    agent = system.load_agent(package, device="cpu")
+    np.testing.assert_allclose(decisions(agent, example["observations"]), example["actions"], atol=1e-6)
+
+
 def test_it_is_measured_and_loaded_like_a_checkpoint_but_not_trained(run: Path, tmp_path: Path) -> None:
     package = system.export_policy(run, tmp_path / "package", policy="rcbc_mode").path
     (ours,) = system.evaluate(package, policies=["rcbc_mode"], episodes=2)
@@ -143,6 +156,12 @@ def test_damage_is_refused_by_file(run: Path, tmp_path: Path) -> None:
         (damaged / name).write_bytes(content)
         with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
             system.load_agent(damaged)
+    for changes, message in ((("policy", [3]), "which policy"), (("tasks", []), "does not describe tasks")):
+        stranger = read_package(package)
+        stranger.task[changes[0]] = changes[1]
+        write_package(tmp_path / changes[0], stranger, {})
+        with pytest.raises(CheckpointError, match=rf"task\.json: .*{message}"):
+            system.load_agent(tmp_path / changes[0])
     (package / COMPLETE).unlink()
     with pytest.raises(CheckpointError, match="COMPLETE: missing"):
         system.load_agent(package)
