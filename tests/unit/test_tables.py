@@ -81,7 +81,7 @@ def test_flags_on_the_last_row_count_for_the_step_before_it(tmp_path: Path) -> N
 def test_whole_numbers_in_one_column_action_are_discrete(tmp_path: Path) -> None:
     frame = table(make_episode(4, "cut")).drop(columns=["action_0", "action_1"])
     file = write_table(tmp_path / "a.csv", frame.assign(action=[0, 2, 1, 0, np.nan]))
-    assert describe_file(file).action_space == DiscreteSpace(3)
+    assert describe_file(file).action_space == DiscreteSpace(3, is_least=True)
     task = replace(TASK, action_dim=3, valid_actions=(0, 1, 2))
     (read,) = read_file(file, task)
     assert (read.actions.tolist(), find_faults(read, task)) == ([0, 2, 1, 0], [])

@@ -72,7 +72,7 @@ def describe(path: Path, options: ReadOptions) -> SourceFacts:
     others = ", ".join(columns.others[:MOST_NAMED]) + (", …" if len(columns.others) > MOST_NAMED else "")
     return SourceFacts(
         observation_space=BoxBounds(len(columns.observation), None, None),
-        action_space=DiscreteSpace(_num_actions(path)) if discrete else BoxBounds(len(columns.action), None, None),
+        action_space=_discrete_space(path) if discrete else BoxBounds(len(columns.action), None, None),
         observation_names=columns.observation,
         notes=(f"columns that are not read: {others}",) if others else (),
     )
@@ -228,8 +228,9 @@ def _is_discrete(path: Path) -> bool:
     )
 
 
-def _num_actions(path: Path) -> int:
-    return 1 + max(int(_known_actions(file, frame).max(initial=0)) for file, frame in _frames(path))
+def _discrete_space(path: Path) -> DiscreteSpace:
+    largest = max(int(_known_actions(file, frame).max(initial=0)) for file, frame in _frames(path))
+    return DiscreteSpace(largest + 1, is_least=True)
 
 
 def _known_actions(file: Path, frame: Any) -> np.ndarray:
