@@ -1,0 +1,193 @@
+"""What pages tell a user to type is understood: verbs, options, presets, keys, files; how-tos run, made small."""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from system.cli.main import VERBS, build_parser, main
+from system.cli.options import COLLECT_PRESETS, PRESETS
+from system.config import CollectConfig, RunConfig, SweepConfig
+from system.config import modules as configured_modules
+from system.config.loading import config_from_dict, load_config, present_key, preset_names, to_dict
+from system.config.registry import FAMILIES, PLANNERS
+from system.errors import ConfigError
+from system.sweeps.plan import load_sweep, plan_sweep
+from tests.support.doc_pages import PAGES, ROOT, RUNBOOK, blocks, commands, inline_code, name_of, o2o_commands
+
+CONFIGURED = {"run": RunConfig, "pretrain": RunConfig, "finetune": RunConfig, "collect": CollectConfig}
+OF_A_CHECKPOINT = ("evaluate", "export")
+COMMANDS = [(page, words) for page in PAGES for words in o2o_commands(page)]
+SWEEPS = ROOT / "tune_configs"
+
+SMOKE = {
+    "own-planner.md": ["--set", "pretrain.update_steps=4", "--set", "online.env_steps=0"],
+    "own-family.md": ["--set", "tracking.every_update_steps=10"],
+    "runs.md": [
+        *("--set", "pretrain.update_steps=4", "--set", "online.env_steps=0"),
+        *("--set", "evaluation.policies=[rcbc_mode, forward_mpc_q]"),
+    ],
+}
+"""Pages whose commands are run one after another, and what makes their runs smaller."""
+
+UNTRIED = {"sweep", "doctor", "collect"}
+"""Verbs that take longer or look at this machine; they have smoke tests of their own."""
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Modules of the pages are imported and registered for a test alone."""
+    known = [(registry, dict(registry)) for registry in (FAMILIES, PLANNERS)]
+    modules, paths, imported = set(sys.modules), list(sys.path), set(configured_modules._IMPORTED)
+    yield
+    for registry, before in known:
+        registry.clear()
+        registry.update(before)  # type: ignore[arg-type]
+    for name in set(sys.modules) - modules:
+        if name.startswith("my_"):
+            del sys.modules[name]
+    sys.path[:] = paths
+    configured_modules._IMPORTED.intersection_update(imported)
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Blocks that begin with the name of a file, as that file."""
+    text = page.read_text()
+    for block in [*blocks(text, "python"), *blocks(text, "yaml")]:
+        named = re.match(r"# ([\w-]+\.(py|yaml))\n", block)
+        if named:
+            (folder / named[1]).write_text(block)
+    for words in commands(text):
+        if words[0] == "cp" and not words[1].startswith("deploy/"):
+            shutil.copy(ROOT / words[1], folder / words[2])
+
+
+def saved_config(checkpoint: str) -> RunConfig:
+    """What a checkpoint in `runs/<config>-<seed>` was made with, as its name says."""
+    stem = re.sub(r"-\d+$", "", Path(checkpoint).name)
+    names = [name for name in preset_names(PRESETS) if stem == name or stem.startswith(f"{name}-")]
+    return load_config(RunConfig, max(names, key=len, default="demo"), presets=PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=[" ".join([page.stem, *words]) for page, words in COMMANDS]
+)
+def test_commands_are_understood(
+    page: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
+    assert words[0] in VERBS, words
+    arguments = build_parser(words[0]).parse_args(words)
+    if words[0] in CONFIGURED:
+        schema = CONFIGURED[words[0]]
+        presets = COLLECT_PRESETS if schema is CollectConfig else PRESETS
+        load_config(schema, arguments.config, arguments.overrides, presets=presets)
+    elif words[0] in OF_A_CHECKPOINT:
+        policies = getattr(arguments, "policies", None)
+        chosen = [f"evaluation.policies=[{policies}]"] if policies else []
+        if not any(each.startswith("modules=") for each in arguments.overrides):
+            saved = to_dict(saved_config(str(arguments.checkpoint)))
+            config_from_dict(RunConfig, saved, [*arguments.overrides, *chosen])
+    elif words[0] == "sweep":
+        load_sweep(arguments.config, arguments.overrides, sweeps=SWEEPS, presets=PRESETS)
+
+
+def test_there_are_many_commands_and_none_is_lost() -> None:
+    """Every line of a code block that begins with the command is among those that are tried."""
+    assert len(COMMANDS) > 60
+    for page in PAGES:
+        lines = re.findall(rf"^ +o2o (?:{'|'.join(VERBS)}) ", page.read_text(), re.MULTILINE)
+        assert len(o2o_commands(page)) >= len(lines), name_of(page)
+
+
+@pytest.mark.parametrize("page", [*PAGES, RUNBOOK], ids=name_of)
+def test_other_commands_name_what_is_there(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    markers = set(re.findall(r'^    "(\w+): ', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    for words in commands(page.read_text()):
+        if words[0] == "make":
+            assert set(words[1:]) <= targets, words
+        if "pytest" in words:
+            assert words[words.index("-m", words.index("pytest")) + 1] in markers, words
+            for word in words:
+                assert not word.startswith("tests/") or (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("page", [*PAGES, RUNBOOK], ids=name_of)
+def test_files_and_keys_between_backticks_are_there(page: Path) -> None:
+    for code in inline_code(page.read_text()):
+        if re.fullmatch(r"(system|tests|docs|deploy|tune_configs)/[\w./-]+", code):
+            assert (ROOT / code).exists(), code
+        found = re.fullmatch(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:(?:=|: )(\S+))?", code)
+        if found and found[1].split(".")[0] in SECTIONS and not code.endswith(".py"):
+            assert key_exists(found[1]) or (page.stem == "configuration" and present_key(found[1])), code
+
+
+def key_exists(key: str) -> bool:
+    """Whether a run has it, of whatever family."""
+    for family in FAMILIES:
+        node: Any = to_dict(RunConfig(family=family))
+        for part in key.split("."):
+            node = node.get(part, KeyError) if isinstance(node, dict) else KeyError
+        if node is not KeyError:
+            return True
+    return False
+
+
+SECTIONS = {
+    *(name for name, value in to_dict(RunConfig()).items() if isinstance(value, dict)),
+    *FAMILIES,
+    *(old.split(".")[0] for family in FAMILIES.values() for old in family.former),
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_yaml_blocks_are_configurations(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
+    for block in blocks(page.read_text(), "yaml"):
+        tree = yaml.safe_load(block)
+        if "space" in tree:
+            Path("sweep.yaml").write_text(block)
+            sweep = load_sweep("sweep.yaml", [], sweeps=SWEEPS, presets=PRESETS)
+            assert isinstance(sweep, SweepConfig)
+            if sweep.kind == "run":
+                plan_sweep(sweep, presets=PRESETS)
+        else:
+            schema = CollectConfig if "dataset_id" in tree else RunConfig
+            load_config(schema, tree, presets=COLLECT_PRESETS if schema is CollectConfig else PRESETS)
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_the_how_to_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its indented commands, in their order, in an empty folder."""
+    page = ROOT / "docs" / name
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    write_files(page, tmp_path)
+    typed = page.read_text().split("\n")
+    for words in o2o_commands(page):
+        is_typed = any(line.startswith(f"    o2o {' '.join(words[:2])}") for line in typed)
+        if not is_typed or words[0] in UNTRIED:
+            continue
+        smaller = [*SMOKE[name], "--set", "tracking.mlflow=false", "--quiet"] if words[0] == "run" else []
+        assert main([*words, *smaller]) == 0, capsys.readouterr().err
+
+
+def test_old_keys_are_refused_with_the_names_that_the_page_gives() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    table = page.split("\n## Renamed keys\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)`", table, re.MULTILINE)
+    assert len(rows) == 1 + sum(len(each.former) for each in FAMILIES.values())
+    for old, new in rows:
+        assert present_key(old) == new
+        with pytest.raises(ConfigError, match=re.escape(f"{old}: is called {new} now")):
+            load_config(RunConfig, "demo", {old: "x"}, presets=PRESETS)
