@@ -159,7 +159,8 @@ def test_columns_of_lists_are_refused_by_name_and_others_left_alone(tmp_path: Pa
     assert [len(each.rewards) for each in read_file(file)] == [3]
     lists = frame.drop(columns=["observation_0", "observation_1", "observation_2"])
     write_table(file, lists.assign(**{"observation.state": [[1.0, 2.0]] * 4}))
-    with pytest.raises(DataError, match=r"a.parquet: column observation.state holds list<.*expected a number a row"):
+    message = r"a.parquet: column observation.state holds list<.*expected a number a row"
+    with pytest.raises(DataError, match=message):
         read_file(file)
 
 
