@@ -26,6 +26,7 @@ class LoadedDataset:
         task: of the environment that the data were collected in, with the dataset's own reference scores.
         dropped: a line for each episode left out (`on_bad_episode: drop`).
         digest: sha256 of the data file, or of the digests of several.
+        notes: lines that a person should see of what the data lack.
     """
 
     id: str
@@ -33,6 +34,7 @@ class LoadedDataset:
     task: TaskSpec
     dropped: list[str]
     digest: str
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(
@@ -63,12 +65,12 @@ def load_dataset(
         cached = cache_folder / _cache_key(digest, config, opened, discount)
         known = _open_cache(cached)
         if known is not None:
-            return LoadedDataset(opened.name, known[0], opened.task, known[1], digest)
+            return LoadedDataset(opened.name, known[0], opened.task, known[1], digest, opened.facts.notes)
         store = _write_cache(cached, _read_episodes(config, opened, dropped), dropped, discount)
     if store is None:
         dropped.clear()
         store = EpisodeStore.from_episodes(_read_episodes(config, opened, dropped), discount=discount)
-    return LoadedDataset(opened.name, store, opened.task, dropped, digest)
+    return LoadedDataset(opened.name, store, opened.task, dropped, digest, opened.facts.notes)
 
 
 def load_datasets(

@@ -41,6 +41,7 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
     if len(training) == 0:
         raise ConfigError(f"dataset.validation_fraction: leaves none of {whole.num_episodes} episodes to train on")
     training, validation, notes = _without_repetitions(whole, training, validation)
+    notes = (*(f"{dataset.id}: {note}" for dataset in datasets for note in dataset.notes), *notes)
     store = whole.select(training)
     most = config.dataset.max_transitions
     if most is not None:

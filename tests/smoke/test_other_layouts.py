@@ -52,6 +52,17 @@ def test_a_file_is_looked_over_without_an_environment(
     assert ("every reward is 0" in out) == (layout == "ogbench")
 
 
+def test_what_a_file_lacks_is_said_when_it_is_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_layout(tmp_path / "files", "ogbench", episodes())
+    config = write_tiny_config(tmp_path)
+    words = ["pretrain", str(config), "--run-dir", str(tmp_path / "run"), "--set", f"dataset.file={file}"]
+    assert main([*words, "--set", "dataset.cut_episodes=complete"]) == 0
+    assert "every reward is 0 here" in "".join(capsys.readouterr())
+    assert read_summary(tmp_path / "run")["dataset"]["return_mean"] == 0.0
+
+
 def test_a_wrong_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     for words in (["check"], ["convert", "toy/a-v0"]):

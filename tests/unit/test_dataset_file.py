@@ -39,6 +39,7 @@ def test_every_layout_is_loaded_and_kept_by_its_content(layout: str, tmp_path: P
     loaded = [load(file, cache=cache) for _ in range(2)]
     for each in loaded:
         assert (each.id, each.task.environment_id) == (str(file), "Toy-v0")
+        assert bool(each.notes) == (layout == "ogbench"), "which has no rewards"
         for index, raw in enumerate(read_file(file)):
             expected = to_episode(raw, TASK)
             np.testing.assert_array_equal(each.store.episode(index).observations, expected.observations)

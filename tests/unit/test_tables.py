@@ -153,6 +153,17 @@ def test_missing_columns_and_rows_are_refused(tmp_path: Path, frame: pandas.Data
         read_file(write_table(tmp_path / "a.csv", frame))
 
 
+def test_columns_of_lists_are_refused_by_name_and_others_left_alone(tmp_path: Path) -> None:
+    frame = table(make_episode(3, "cut"))
+    file = write_table(tmp_path / "a.parquet", frame.assign(video=[[1, 2]] * 4))
+    assert [len(each.rewards) for each in read_file(file)] == [3]
+    lists = frame.drop(columns=["observation_0", "observation_1", "observation_2"])
+    write_table(file, lists.assign(**{"observation.state": [[1.0, 2.0]] * 4}))
+    message = r"a.parquet: column observation.state holds list<.*expected a number a row"
+    with pytest.raises(DataError, match=message):
+        read_file(file)
+
+
 def test_every_file_of_a_folder_must_have_the_columns_of_the_first(tmp_path: Path) -> None:
     folder = write_tables(tmp_path / "runs", "csv")
     write_table(folder / "run_3.csv", table(make_episodes()[3]).drop(columns="action_1"))

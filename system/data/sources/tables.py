@@ -259,13 +259,17 @@ def _frame(file: Path) -> Any:
 
 
 def _parquet(file: Path) -> Any:
-    """Only flat columns of numbers, truth values and text are asked for."""
+    """Only columns of numbers, truth values and text are asked for; lists of observations are refused by name."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as table:
         declared = table.metadata.num_rows * table.metadata.num_columns * 8
         if declared > LARGEST_TOTAL_BYTES:
             raise DataError(f"dataset {file}: declares {declared} bytes, more than {LARGEST_TOTAL_BYTES}")
+        for field in table.schema_arrow:
+            if not _is_flat(field.type) and field.name.startswith(("observation", "action")):
+                kind = f"column {field.name} holds {field.type!s:.40}, expected a number a row"
+                raise DataError(f"dataset {file}: {kind} (observation_0, observation_1, …)")
         flat = [field.name for field in table.schema_arrow if _is_flat(field.type)]
         return table.read(columns=flat).to_pandas(ignore_metadata=True)
 
