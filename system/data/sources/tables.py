@@ -105,7 +105,11 @@ def _episode(
         last_observation, observations = observations[-1], observations[:-1]
         flags = [_moved_forward(each) for each in flags]
         actions, rewards = actions[:-1], rewards[:-1]
-    if task.is_discrete and columns.is_numbered_action and (actions == np.round(actions)).all():
+    if task.is_discrete and columns.is_numbered_action:
+        broken = actions[:, 0] != np.round(actions[:, 0])
+        if broken.any():
+            step = int(np.argmax(broken))
+            return unreadable(number, f"step {step}: action is {actions[step, 0]:g}, not a whole number", origin)
         actions = actions[:, 0].astype(np.int64)
     episode = None
     if len(rewards):
