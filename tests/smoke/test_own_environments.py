@@ -1,4 +1,4 @@
-"""Any environment of Gymnasium's and one of a user's own: checked, trained on and evaluated; data alone as well."""
+"""Any environment of Gymnasium's and one of a user's own: checked, learnt, evaluated; data alone as well."""
 
 import json
 import os
@@ -69,21 +69,24 @@ def test_targets_lie_between_the_lowest_and_the_best_return(tmp_path: Path) -> N
     assert asked == pytest.approx(low + 0.8 * (best - low))
 
 
-@pytest.mark.parametrize("environment_id", ["Own/Reservoir-v0", "Own/Switch-v0"])
-def test_an_environment_of_a_users_own_is_learnt_in_every_process(environment_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("environment_id", "workers"), [("Own/Reservoir-v0", 1), ("Own/Switch-v0", 0)])
+def test_an_environment_of_a_users_own_is_learnt_in_every_process(
+    environment_id: str, workers: int, tmp_path: Path
+) -> None:
     """Registered by the module that `modules` names, and nowhere else: in a process that never heard of it."""
     import own_environments  # noqa: F401  for the data alone
 
-    config = prepared(
-        tmp_path, environment_id, None, modules=["own_environments"], rollout_workers=1, evaluators=1
-    )
+    config = prepared(tmp_path, environment_id, None, modules=["own_environments"], rollout_workers=workers)
     where = {"PYTHONPATH": os.pathsep.join([str(SUPPORT.parents[1]), str(SUPPORT)])}
     result = run_o2o(tmp_path, "run", str(config), "--run-dir", "run", "--quiet", environment=where)
     assert result.returncode == 0, result.stderr
     assert {each["stage"] for each in read_summary(tmp_path / "run")["evaluations"]} == {"offline", "online"}
+    if workers:
+        return
     without = run_o2o(tmp_path, "evaluate", "run", "--quiet", environment=where)
     assert without.returncode == 2 and len(without.stderr.splitlines()) == 1
-    named = run_o2o(tmp_path, "evaluate", "run", "--quiet", "--set", "modules=[own_environments]", environment=where)
+    words = ("evaluate", "run", "--quiet", "--policies", "random", "--set", "modules=[own_environments]")
+    named = run_o2o(tmp_path, *words, environment=where)
     assert named.returncode == 0, named.stderr
 
 

@@ -85,6 +85,11 @@ def test_whole_numbers_in_one_column_action_are_discrete(tmp_path: Path) -> None
     task = replace(TASK, action_dim=3, valid_actions=(0, 1, 2))
     (read,) = read_file(file, task)
     assert (read.actions.tolist(), find_faults(read, task)) == ([0, 2, 1, 0], [])
+    write_table(file, frame.assign(action=[0, 2, np.nan, 0, np.nan]))
+    (read,) = read_file(file, task)
+    assert [str(fault) for fault in find_faults(read, task)] == [
+        "episode 0: step 2: action is nan, not a whole number"
+    ]
     write_table(file, frame.assign(action=[0.5, 2, 1, 0, np.nan]))
     assert describe_file(file).action_space == BoxBounds(1, None, None)
 

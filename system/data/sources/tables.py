@@ -16,7 +16,7 @@ The last row of an episode may have neither action nor reward: it is what was se
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,11 @@ def _episode(
         last_observation, observations = observations[-1], observations[:-1]
         flags = [_moved_forward(each) for each in flags]
         actions, rewards = actions[:-1], rewards[:-1]
-    if task.is_discrete and columns.is_numbered_action and (actions == np.round(actions)).all():
+    if task.is_discrete and columns.is_numbered_action:
+        broken = actions[:, 0] != np.round(actions[:, 0])
+        if broken.any():
+            step = int(np.argmax(broken))
+            return unreadable(number, f"step {step}: action is {actions[step, 0]:g}, not a whole number", origin)
         actions = actions[:, 0].astype(np.int64)
     episode = None
     if len(rewards):
@@ -121,15 +125,12 @@ def _episode(
         )
     if episode is None:
         return unreadable(number, "has no transition", origin)
-    length = len(episode.rewards)
-    early = [np.append(each[: length - 1], last) for each, last in zip(flags, _last_flags(episode), strict=True)]
-    return RawEpisode(
-        number, episode.observations, episode.actions, episode.rewards, early[0], early[1], origin=origin
+    earlier = len(episode.rewards) - 1
+    return replace(
+        episode,
+        terminations=np.append(flags[0][:earlier], episode.terminations[-1]),
+        truncations=np.append(flags[1][:earlier], episode.truncations[-1]),
     )
-
-
-def _last_flags(episode: RawEpisode) -> tuple[bool, bool]:
-    return bool(episode.terminations[-1]), bool(episode.truncations[-1])
 
 
 def _moved_forward(flags: np.ndarray) -> np.ndarray:
