@@ -199,6 +199,9 @@ def test_the_how_to_runs(
             assert main([*words, *added]) == 0, capsys.readouterr().err
     if name == "runs.md":
         check_names_of_results(text, Path("runs/smoke-0"))
+    if name == "own-environment.md":
+        records = json.loads(Path("runs/tank-0/summary.json").read_text())["evaluations"]
+        assert [each["length_mean"] for each in records] == [20.0] * 2, "a cut at 50 doesn't outlast the limit of 20"
 
 
 def check_names_of_results(text: str, run_dir: Path) -> None:
