@@ -199,4 +199,4 @@ def test_the_command_writes_a_dataset_that_is_read_back(
     assert main([*words, "--path", str(root)]) == 2, "it is there already"
     words[-1] = "Hopper-v5"
     assert main(words) == 2
-    assert "of an Atari game, and Hopper-v5 is none" in capsys.readouterr().err
+    assert "frames of shape (84, 84), but Hopper-v5 has 11 observation dimensions" in capsys.readouterr().err
