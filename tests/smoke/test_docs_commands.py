@@ -201,7 +201,8 @@ def test_the_how_to_runs(
         check_names_of_results(text, Path("runs/smoke-0"))
     if name == "own-environment.md":
         records = json.loads(Path("runs/tank-0/summary.json").read_text())["evaluations"]
-        assert [each["length_mean"] for each in records] == [20.0] * 2, "a cut at 50 doesn't outlast the limit of 20"
+        lengths = [each["length_mean"] for each in records]
+        assert lengths == [20.0] * 2, "a cut at 50 does not outlast the limit of 20"
 
 
 def check_names_of_results(text: str, run_dir: Path) -> None:
