@@ -192,3 +192,29 @@ def test_a_durable_replay_comes_back_from_its_log(kind: str, online: MakeOnline,
     again = durable(offline(KINDS[kind]), tmp_path)
     assert np.array_equal(again.sample_segments(request).observations, expected.observations)
     assert again.add_episodes([online(1)]) == 0
+
+
+def test_what_asks_for_no_share_is_given_offline_data_alone(replay: Replay, online: MakeOnline) -> None:
+    replay.add_episodes([online(0), online(1)])
+    batch = replay.sample_segments(SampleRequest(batch_size=64, seed=0))
+    assert (batch.rewards < 50.0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.4, 1.0])
+@pytest.mark.parametrize("world", [2, 4, 8])
+def test_shards_one_after_the_other_are_the_batch(
+    replay: Replay, online: MakeOnline, world: int, fraction: float
+) -> None:
+    replay.add_episodes([online(0), online(1)])
+    whole = replay.sample_segments(SampleRequest(batch_size=8, seed=3, offline_fraction=fraction))
+    parts = [
+        replay.sample_segments(SampleRequest(batch_size=8, seed=3, offline_fraction=fraction, shard=(rank, world)))
+        for rank in range(world)
+    ]
+    for name, rows in vars(whole).items():
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), rows), name
+
+
+def test_nothing_is_quarantined_that_is_sound(replay: Replay, online: MakeOnline) -> None:
+    replay.add_episodes([online(0)])
+    assert replay.stats().quarantined == 0

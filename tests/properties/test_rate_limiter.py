@@ -56,3 +56,16 @@ def test_the_budget_is_exact() -> None:
     assert limiter(0.1, 2000, 0, 29, 2).allowed_updates() == 0
     assert not limiter(0.1, 100, 0, 201, 10).can_insert()
     assert limiter(0.1, 100, 0, 200, 10).can_insert()
+
+
+def test_updates_that_are_ahead_of_the_data_are_waited_for() -> None:
+    """As after a checkpoint whose episodes were lost."""
+    assert limiter(0.5, 100, 0, 10, 7).allowed_updates() == 0
+    assert limiter(0.5, 100, 0, 10, 7).can_insert()
+
+
+def test_an_insert_is_allowed_up_to_the_tolerance() -> None:
+    allowed = [limiter(0.5, 100, 0, inserted, 10).can_insert() for inserted in (50, 119, 120, 121, 122, 300)]
+    assert allowed == [True, True, True, False, False, False]
+    assert [limiter(0.5, 100, 400, inserted, 10).can_insert() for inserted in (399, 400)] == [True, False]
+    assert [limiter(0.5, 100, 400, inserted, 10).allowed_updates() for inserted in (399, 400)] == [0, 190]

@@ -22,7 +22,7 @@ from system.runs.checkpoint import (
     save_checkpoint,
 )
 from system.runs.checkpoint_writer import CheckpointWriter
-from system.sealed_folder import COMPLETE, MANIFEST
+from system.sealed_folder import COMPLETE, MANIFEST, mark_complete, read_files, write_files
 
 
 def content(value: float = 1.0) -> CheckpointContent:
@@ -268,3 +268,13 @@ def test_pipes_giants_and_endless_names_are_refused_without_waiting(tmp_path: Pa
 def test_a_name_that_would_not_be_found_again_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a checkpoint's name"):
         save_checkpoint(tmp_path, "final", content())
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path, version: object) -> None:
+    write_files(tmp_path, {"progress.json": b"{}"}, {})
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "format": version}))
+    mark_complete(tmp_path)
+    with pytest.raises(CheckpointError, match=f"format {version!r}, expected 1"):
+        read_files(tmp_path)

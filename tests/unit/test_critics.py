@@ -95,3 +95,13 @@ def test_the_actors_spread_is_held_in_a_range() -> None:
     for value, expected in ((-100.0, -5.0), (100.0, 1.0), (-1.0, -1.0)):
         networks.actor_log_std.fill_(value)
         assert networks.policy(batch()[0]).log_std.unique().tolist() == [expected]
+
+
+def test_the_actor_starts_with_a_moderate_spread_which_is_learnt_and_kept_in_bounds() -> None:
+    networks = make_networks()
+    assert networks.policy(batch()[0]).log_std.tolist() == [[-1.0, -1.0]] * 5
+    assert networks.actor_log_std is not None
+    assert networks.actor_log_std.requires_grad
+    with torch.no_grad():
+        networks.actor_log_std.copy_(torch.tensor([-9.0, 4.0]))
+    assert networks.policy(batch()[0]).log_std.tolist() == [[-5.0, 1.0]] * 5

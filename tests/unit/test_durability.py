@@ -1,6 +1,9 @@
 """What was acknowledged survives a loss of power, and what was being written is there whole or not at all."""
 
+import errno
 import itertools
+import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +15,7 @@ from recording_disk import RecordingDisk
 from system.config import RunConfig
 from system.data.replay.episode_log import EpisodeLog
 from system.data.replay.episode_record import encode_episode
-from system.files import write_durably, write_json
+from system.files import make_folder, write_durably, write_json
 from system.runs.checkpoint import CheckpointContent, newest_valid, save_checkpoint
 from system.runs.run_directory import RunDirectory
 from system.sweeps.ledger import Job, TrialLedger
@@ -93,8 +96,27 @@ def test_a_file_has_its_old_content_or_its_new_one(disk: RecordingDisk, left: Ca
     assert all((each / file.name).read_bytes() == b"new" for each in left())
     assert seen == {b"none", b"old", b"new"}
     disk.after_sync = None
-    write_json(file, {"a": float("nan")})
-    assert all((each / file.name).read_bytes() == b'{\n "a": null\n}\n' for each in left())
+    write_json(file, {"a": float("nan"), "b": [1.5, float("-inf"), 2], "c": ("text", None, True)})
+    expected = {"a": None, "b": [1.5, None, 2], "c": ["text", None, True]}
+    assert all(json.loads((each / file.name).read_bytes()) == expected for each in left())
+
+
+@pytest.mark.parametrize("fails", ["open", "rename"])
+def test_a_write_that_fails_says_why_and_leaves_the_old_content_alone(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "summary.json"
+    write_durably(file, b"old")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(*{"open": (Path, "open", full), "rename": (os, "replace", full)}[fails])
+    with pytest.raises(OSError, match="no space left"):
+        write_durably(file, b"new")
+    monkeypatch.undo()
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+    assert file.read_bytes() == b"old"
 
 
 def test_a_saved_checkpoint_is_on_disk_and_one_being_saved_leaves_the_older_one(
@@ -140,3 +162,11 @@ def test_a_sweeps_proposals_and_outcomes_are_on_disk(disk: RecordingDisk, left: 
         for remains in left():
             with closing(TrialLedger(remains / "trials.jsonl")) as found:
                 assert (found.points, found.outcomes) == (ledger.points, ledger.outcomes)
+
+
+def test_of_two_that_make_a_folder_at_once_neither_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setattr(Path, "exists", lambda path: path != folder)  # looked before the other made it
+    make_folder(folder)
+    assert folder.is_dir()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from system.data.replay import episode_log
 from system.data.replay.episode_log import EpisodeLog
 from system.data.replay.episode_record import encode_episode, read_records
 from system.errors import SystemFailure
@@ -58,6 +59,17 @@ def test_a_new_writer_fences_the_old_one(tmp_path: Path) -> None:
     owner.append([keyed(2)])
     found = [each.key.sequence for each in EpisodeLog.open(tmp_path).episodes if each.key]
     assert found == [0, 2]
+
+
+def test_of_two_that_claim_at_once_each_gets_a_number_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = EpisodeLog.open(tmp_path)
+    look = episode_log._newest_generation
+    stale = iter([0])  # the second looked before the first had claimed
+    monkeypatch.setattr(episode_log, "_newest_generation", lambda folder: next(stale, None) or look(folder))
+    second = EpisodeLog.open(tmp_path)
+    assert (first.generation, second.generation) == (1, 2)
 
 
 def test_what_a_fenced_writer_appends_behind_the_seal_is_never_read(tmp_path: Path) -> None:

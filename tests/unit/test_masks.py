@@ -7,6 +7,7 @@ from system.families.masked_trajectory.masks import (
     ACTIONS,
     ANCHOR_ORDER,
     ANCHOR_PROBABILITIES,
+    KEEP_RATIOS,
     RETURNS,
     REWARDS,
     STATES,
@@ -20,7 +21,8 @@ from system.families.masked_trajectory.masks import (
 LENGTH = 8
 NUM_DRAWS = 6000
 # Of eight steps, each keep ratio keeps 4, 4, 5, 6, 6, 7, 7 or 8.
-KEPT = np.mean([4, 4, 5, 6, 6, 7, 7, 8]) / LENGTH
+COUNTS = [4, 4, 5, 6, 6, 7, 7, 8]
+KEPT = np.mean(COUNTS) / LENGTH
 
 # With five steps of which step 2 is the current one; # is visible.
 DRAWN = {
@@ -97,3 +99,8 @@ def test_task_masks_are_half_policy_half_dynamics_at_every_step() -> None:
 def test_the_same_generator_gives_the_same_mask() -> None:
     first, second = (sample_training_mask(LENGTH, 0.5, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_the_keep_ratios_are_shares_and_keep_what_is_said_above() -> None:
+    assert [int(LENGTH * ratio) for ratio in KEEP_RATIOS] == COUNTS
+    assert all(0.0 < ratio <= 1.0 for ratio in KEEP_RATIOS)

@@ -140,3 +140,66 @@ def test_asking_for_some_steps_is_part_of_asking_for_all(model: MaskedTrajectory
     )
     assert torch.allclose(partial.rewards, model.predict_scalar(decoded[:, REWARDS], REWARDS)[:, 2:], atol=1e-5)
     assert partial.returns.shape == (3, 0)
+
+
+@torch.no_grad()
+def test_predictions_are_in_the_units_of_the_task() -> None:
+    """A state is the latest visible one and a change in standard deviations; the others are mean + std · head."""
+    torch.manual_seed(0)
+    model = MaskedTrajectoryModel(3, 2, ModelConfig(context_length=LENGTH, width=16, num_heads=2))
+    decoded = torch.randn(2, LENGTH, 16)
+    for modality, head in ((RETURNS, model.return_head), (REWARDS, model.reward_head)):
+        assert torch.equal(model.predict_scalar(decoded, modality), head(decoded).squeeze(-1)), (
+            "no scale of its own"
+        )
+    mean, std = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([2.0, 0.5, 4.0])
+    model.observation_mean.copy_(mean)
+    model.observation_std.copy_(std)
+    model.return_scale.copy_(torch.tensor([10.0, 3.0]))
+    model.reward_scale.copy_(torch.tensor([-1.0, 0.25]))
+    assert torch.allclose(model.predict_scalar(decoded, RETURNS), 10.0 + 3.0 * model.return_head(decoded)[..., 0])
+    assert torch.allclose(model.predict_scalar(decoded, REWARDS), 0.25 * model.reward_head(decoded)[..., 0] - 1.0)
+    states = torch.randn(2, LENGTH, 3)
+    assert torch.allclose(model.standardize_states(states), (states - mean) / std)
+
+    valid = torch.ones(2, LENGTH, dtype=torch.bool)
+    valid[1, :3] = False
+    scalars = torch.zeros(2, LENGTH)
+    tokens = Tokens(states, scalars, torch.zeros(2, LENGTH, 2), scalars, valid)
+    mask = np.zeros((4, LENGTH), dtype=bool)
+    mask[STATES, [1, 4]] = True
+    change = std * model.state_head(decoded)
+    latest = [
+        [mean, states[0, 1], states[0, 1], states[0, 1], states[0, 4], states[0, 4]],
+        [mean, mean, mean, mean, states[1, 4], states[1, 4]],
+    ]
+    expected = torch.stack([torch.stack(row) for row in latest]) + change
+    assert torch.allclose(model.predict_states(decoded, tokens, mask, 0), expected, atol=1e-6)
+    assert torch.allclose(model.predict_states(decoded[:, 2:], tokens, mask, 2), expected[:, 2:], atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_token_is_read_in_standard_units() -> None:
+    """Other units with the statistics that belong to them are the same window."""
+    torch.manual_seed(0)
+    model = MaskedTrajectoryModel(3, 2, ModelConfig(context_length=LENGTH, width=16, num_heads=2))
+    states, returns, rewards = torch.randn(2, LENGTH, 3), torch.randn(2, LENGTH), torch.randn(2, LENGTH)
+    actions, valid = torch.rand(2, LENGTH, 2) * 2 - 1, torch.ones(2, LENGTH, dtype=torch.bool)
+    mask = np.ones((4, LENGTH), dtype=bool)
+    mask[:, -1] = False
+    plain = model(Tokens(states, returns, actions, rewards, valid), mask)
+    mean, std = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([2.0, 0.5, 4.0])
+    model.observation_mean.copy_(mean)
+    model.observation_std.copy_(std)
+    model.return_scale.copy_(torch.tensor([10.0, 3.0]))
+    model.reward_scale.copy_(torch.tensor([-1.0, 0.25]))
+    scaled = Tokens(mean + std * states, 10.0 + 3.0 * returns, actions, 0.25 * rewards - 1.0, valid)
+    assert torch.allclose(model(scaled, mask), plain, atol=1e-5)
+    unscaled = model(Tokens(states, returns, actions, rewards, valid), mask)
+    for changed in (
+        Tokens(states + 1.0, returns, actions, rewards, valid),
+        Tokens(states, returns + 1.0, actions, rewards, valid),
+        Tokens(states, returns, -actions, rewards, valid),
+        Tokens(states, returns, actions, rewards + 1.0, valid),
+    ):
+        assert not torch.allclose(model(changed, mask), unscaled)

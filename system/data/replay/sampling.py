@@ -22,7 +22,7 @@ class ReplayStats:
     online_episodes: int
     online_transitions: int
     duplicates: int
-    quarantined: int = 0
+    quarantined: int
 
 
 @dataclass(frozen=True)
