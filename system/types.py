@@ -13,10 +13,12 @@ Observations are vectors in continuous control. In Atari the environment shows f
 drawn and planned with is a frame's tokens: K integers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped, UInt8
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,11 @@ class TaskSpec:
     """What the algorithms need to know of a task.
 
     Attributes:
-        environment_id: an id from `system.envs.registry`.
+        environment_id: that Gymnasium or `system.envs.registry.ATARI` knows; where there is no environment, what
+            the data are called.
         observation_dim: S.
         action_dim: A.
-        action_low, action_high: bounds of every action dimension; policies act in [-1, 1] and the
+        action_low, action_high: bounds of every action dimension, or of each; policies act in [-1, 1] and the
             environment wrapper rescales.
         max_episode_steps: the environment's own time limit.
         reference_min, reference_max: returns scored 0 and 100 when normalised; None if unknown.
@@ -37,19 +40,53 @@ class TaskSpec:
             continuous ones.
         game: index of an Atari game in `system.envs.atari_games.GAMES`, which task embeddings are looked up
             by; 0 elsewhere.
+        action_start: the environment's number of the first discrete action; they count from 0 here.
+        observation_slices: (name, start, stop) of the parts of an observation that have names.
+        environment_kwargs: of the environment's constructor.
+        has_environment: False of data alone: there is nothing to act in.
     """
 
     environment_id: str
     observation_dim: int
     action_dim: int
     max_episode_steps: int
-    action_low: float = -1.0
-    action_high: float = 1.0
+    action_low: float | tuple[float, ...] = -1.0
+    action_high: float | tuple[float, ...] = 1.0
     reference_min: float | None = None
     reference_max: float | None = None
     frame_shape: tuple[int, int] | None = None
     valid_actions: tuple[int, ...] = ()
     game: int = 0
+    action_start: int = 0
+    observation_slices: tuple[tuple[str, int, int], ...] = ()
+    environment_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    has_environment: bool = True
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TaskSpec":
+        """Restores what `dataclasses.asdict` gave, in this version or an earlier one, from JSON too.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        return cls(**{name: _tuples(value) for name, value in values.items()})
+
+    @property
+    def action_bounds(self) -> tuple[Float64[np.ndarray, "A"], Float64[np.ndarray, "A"]]:
+        """Lower and upper bound of each action dimension."""
+        low, high = (np.broadcast_to(bound, self.action_dim) for bound in (self.action_low, self.action_high))
+        return low.astype(np.float64), high.astype(np.float64)
+
+    @property
+    def is_rescaled(self) -> bool:
+        """The environment's actions have other bounds than [-1, 1]."""
+        return (self.action_low, self.action_high) != (-1.0, 1.0)
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """A name for each dimension of an observation."""
+        parts = self.observation_slices or (("observation", 0, self.observation_dim),)
+        return tuple(f"{name}[{index}]" for name, start, stop in parts for index in range(stop - start))
 
     @property
     def is_discrete(self) -> bool:
@@ -172,3 +209,8 @@ class Measurement:
     returns: list[float]
     lengths: list[int]
     decision_seconds: list[float]
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where a task has tuples."""
+    return tuple(_tuples(each) for each in value) if isinstance(value, list | tuple) else value

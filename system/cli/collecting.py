@@ -13,7 +13,7 @@ from system.config.loading import to_dict
 from system.data.sources.minari_layout import check_dataset_id
 from system.data.writer import write_dataset
 from system.distributed.collection import Collection, Collector
-from system.envs.registry import environment_specification, find_task
+from system.envs.registry import collected_task, environment_specification
 from system.errors import ConfigError
 from system.runs.checkpoint import package_versions
 from system.runs.run_directory import SUMMARY, RunDirectory
@@ -77,12 +77,13 @@ def check_keys(config: CollectConfig) -> None:
         raise ConfigError("noise_levels: given for policy tracker, and for no other")
     if (config.policy == "tracker") != (config.environment == PONG) and config.policy != "random":
         raise ConfigError(f"environment: policy {config.policy} does not play {config.environment}")
-    if find_task(config.environment).is_discrete and config.policy == "ppo":
+    is_discrete = collected_task(config).is_discrete
+    if is_discrete and config.policy == "ppo":
         raise ConfigError(
             f"policy: ppo learns continuous actions, those of {config.environment} are discrete; random, or "
             "checkpoint of a trained agent, plays it"
         )
-    if find_task(config.environment).is_discrete and config.action_noise:
+    if is_discrete and config.action_noise:
         raise ConfigError(f"action_noise: the actions of {config.environment} are discrete, nothing can be added")
 
 
@@ -105,8 +106,8 @@ def _write(config: CollectConfig, collection: Collection) -> None:
         Path(config.output),
         config.dataset_id,
         collection.episodes,
-        task=find_task(config.environment),
-        environment_specification=environment_specification(config.environment),
+        task=collected_task(config),
+        environment_specification=environment_specification(collected_task(config)),
         author=AUTHOR,
         algorithm_name=collection.algorithm_name,
         description=describe(config, collection),
@@ -115,7 +116,7 @@ def _write(config: CollectConfig, collection: Collection) -> None:
 
 def describe(config: CollectConfig, collection: Collection) -> str:
     """Provenance, in a sentence: what acted, for how long, with which versions."""
-    frames = find_task(config.environment).frame_shape is not None
+    frames = collected_task(config).frame_shape is not None
     packages = ("gymnasium", "ale-py") if frames else ("ray", "gymnasium", "mujoco")
     versions = ", ".join(f"{name} {version}" for name, version in package_versions(*packages).items())
     trained = f" trained for {collection.training_env_steps} steps" if collection.training_env_steps else ""
@@ -140,7 +141,7 @@ def summarize(config: CollectConfig, collection: Collection) -> dict[str, Any]:
             "return_min": float(returns.min()),
             "return_mean": float(returns.mean()),
             "return_max": float(returns.max()),
-            "normalized_return_mean": find_task(config.environment).normalized(float(returns.mean())),
+            "normalized_return_mean": collected_task(config).normalized(float(returns.mean())),
         },
         "algorithm_name": collection.algorithm_name,
         "training_env_steps": collection.training_env_steps,

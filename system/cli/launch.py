@@ -180,6 +180,11 @@ def work(
     found = run_dir.newest_checkpoint()
     origin = _origin(config, start) if found is None else None
     data = prepare_data(config, cache_folder)
+    if until == "done" and not data.task.has_environment:
+        raise ConfigError(
+            f"environment.id: there is nothing to act in, since {config.dataset.name} names no environment; name "
+            "one, or let `o2o pretrain` learn from the data alone"
+        )
     with ExitStack() as stack:
         interruption = stack.enter_context(stopping)
         tracker = stack.enter_context(tracking)

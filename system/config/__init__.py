@@ -1,10 +1,12 @@
 """The configuration: shared sections and the family's own, read strictly, checked by itself and together."""
 
 from system.config.sections import (
+    NO_ENVIRONMENT,
     CheckpointConfig,
     CollectConfig,
     CriticConfig,
     DatasetConfig,
+    EnvironmentConfig,
     EvaluationConfig,
     EvaluatorPlacementConfig,
     LearnerPlacementConfig,
@@ -20,10 +22,12 @@ from system.config.sections import (
 )
 
 __all__ = [
+    "NO_ENVIRONMENT",
     "CheckpointConfig",
     "CollectConfig",
     "CriticConfig",
     "DatasetConfig",
+    "EnvironmentConfig",
     "EvaluationConfig",
     "EvaluatorPlacementConfig",
     "LearnerPlacementConfig",

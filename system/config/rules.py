@@ -18,6 +18,7 @@ def _validate_run(config: RunConfig) -> None:
     family, learners = family_named(config.family), max(1, config.learners)
     _validate_planner(config)
     _validate_datasets(config)
+    _validate_environment(config)
     for key, size in family.batch_sizes(config).items():
         if size % learners:
             raise ConfigError(f"{key}: {size} is not divisible by learners = {learners}")
@@ -35,6 +36,16 @@ def _validate_run(config: RunConfig) -> None:
     if not config.evaluation.target_return_ratios:
         raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
     family.validate(config)
+
+
+def _validate_environment(config: RunConfig) -> None:
+    environment = config.environment
+    references = (environment.reference_min, environment.reference_max)
+    if references.count(None) == 1:
+        raise ConfigError("environment.reference_min: goes with environment.reference_max; set both or neither")
+    if None not in references and not references[0] < references[1]:  # type: ignore[operator]
+        low, high = references
+        raise ConfigError(f"environment.reference_min: {low:g} is not below environment.reference_max = {high:g}")
 
 
 def _validate_planner(config: RunConfig) -> None:

@@ -15,6 +15,8 @@ from system.errors import ConfigError
 Value = TypeVar("Value")
 
 DEMO_DATASET = "o2o/hopper/medium-replay-v0"
+NO_ENVIRONMENT = "none"
+"""Value of `environment.id` where there are only data."""
 
 
 def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
@@ -40,6 +42,9 @@ class DatasetConfig:
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    cut_episodes: Literal["unknown", "complete"] = setting(
+        "unknown", doc="returns of episodes cut before the time limit: not known, or the rewards that were seen"
+    )
     validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
     max_transitions: int | None = setting(
         None, low=1, doc="train on this many of each dataset: whole episodes by the seed, the last one cut"
@@ -54,6 +59,19 @@ class DatasetConfig:
     def name(self) -> str:
         """The id, or the path of the file."""
         return self.file or self.id or ""
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """What is acted in; without an id that which the data were collected in."""
+
+    id: str | None = setting(None, doc="that Gymnasium knows; none: there is no simulator, only the data")
+    kwargs: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"doc": "keyword arguments of the environment's constructor"}
+    )
+    max_episode_steps: int | None = setting(None, low=1, doc="its time limit; None: as it is registered")
+    reference_min: float | None = setting(None, doc="return scored 0; None: as established, or as the data say")
+    reference_max: float | None = setting(None, doc="return scored 100; set both or neither")
 
 
 @dataclass(frozen=True)
@@ -218,6 +236,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", doc="auto: bfloat16 on CUDA, else float32")
     compile: bool = setting(False, doc="torch.compile the model")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     method: Any = None
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -265,7 +284,10 @@ class CollectConfig:
 
     seed: int = setting(0, low=0)
     modules: tuple[str, ...] = setting((), doc="imported first, as of a run")
-    environment: str = setting("Hopper-v5")
+    environment: str = setting("Hopper-v5", doc="that Gymnasium knows, or an Atari game as ALE/Pong-v5")
+    environment_kwargs: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"doc": "keyword arguments of its constructor"}
+    )
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
     kind: Literal["medium-replay", "medium", "expert", "random", "mixed"] = setting("medium-replay")

@@ -1,11 +1,11 @@
 """Makes a Minari dataset of somebody's files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from system.data.opening import OpenedDataset
 from system.data.raw_episode import RawEpisode
-from system.data.sources.protocol import ReadOptions, source_of
 from system.data.validation import find_faults
 from system.data.writer import write_dataset
 from system.errors import DataError
@@ -30,43 +30,36 @@ class Conversion:
 
 
 def convert(
-    path: Path,
+    opened: OpenedDataset,
     dataset_id: str,
     *,
     root: Path,
-    task: TaskSpec,
     environment_specification: str,
-    options: ReadOptions,
     drop: bool = False,
 ) -> Conversion:
     """Writes a dataset that loads with the very arrays that the files themselves would have given.
 
     Args:
-        path: a file or folder of a layout that is known.
+        opened: a file or folder of a layout that is known.
         dataset_id: of the new dataset.
         root: Minari's root.
-        task: that the episodes are of.
         environment_specification: as for `write_dataset`.
-        options: what is read.
         drop: leaves out episodes that are unfit, instead of refusing them all.
 
     Raises:
-        DataError: the file is of no known layout, an episode is unfit, or the dataset is there already.
+        DataError: an episode is unfit, or the dataset is there already.
     """
-    source = source_of(path)
-    facts = source.describe(path, options)
-    if not facts.has_scores:
-        task = replace(task, reference_min=None, reference_max=None)
+    path, task, facts = opened.path, opened.task, opened.facts
     conversion = Conversion(root / dataset_id, notes=list(facts.notes))
     write_dataset(
         root,
         dataset_id,
-        _fit(path, source.read(path, task, options), task, conversion, drop=drop),
+        _fit(path, opened.episodes(), task, conversion, drop=drop),
         task=task,
         environment_specification=environment_specification,
         author=f"converted from {path.name}",
         algorithm_name="unknown",
-        description="; ".join([f"{source.name} layout", *facts.notes]),
+        description="; ".join([f"{opened.source.name} layout", *facts.notes]),
     )
     return conversion
 

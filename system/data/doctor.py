@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from system.config import DatasetConfig
+from system.data.dataset_task import Environments
 from system.data.frame_tally import FrameTally
 from system.data.opening import open_dataset
 from system.data.sources.protocol import SourceFacts
@@ -67,17 +68,19 @@ class DoctorReport:
     warnings: list[str]
 
 
-def check_dataset(config: DatasetConfig, *, environments: Mapping[str, TaskSpec]) -> DoctorReport:
+def check_dataset(
+    config: DatasetConfig, *, environments: Environments, environment_id: str | None = None
+) -> DoctorReport:
     """Reads a whole dataset and reports every fault instead of stopping at the first.
 
     Args:
         config: which dataset, and where; `on_bad_episode` plays no part.
-        environments: the environments that a dataset may name.
+        environments, environment_id: as for `open_dataset`.
 
     Raises:
         DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
     """
-    opened = open_dataset(config, environments)
+    opened = open_dataset(config, environments, environment_id)
     task = opened.task
     tally = FrameTally(task)
     fit: dict[int, Episode] = {}

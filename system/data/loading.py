@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from system.config import DatasetConfig
+from system.data.dataset_task import Environments
 from system.data.opening import OpenedDataset, open_dataset
 from system.data.store.column_files import FORMAT_VERSION
 from system.data.store.episodes import EpisodeStore
@@ -37,7 +38,8 @@ class LoadedDataset:
 def load_dataset(
     config: DatasetConfig,
     *,
-    environments: Mapping[str, TaskSpec],
+    environments: Environments,
+    environment_id: str | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> LoadedDataset:
@@ -45,7 +47,7 @@ def load_dataset(
 
     Args:
         config: which, where and how strict.
-        environments: the environments that a dataset may name; nothing else is ever built from its metadata.
+        environments, environment_id: as for `open_dataset`.
         discount: γ of the returns-to-go.
         cache_folder: where the columns are kept, one episode after the other, and memory-mapped from there;
             None keeps nothing and holds them in memory.
@@ -53,7 +55,7 @@ def load_dataset(
     Raises:
         DataError: the dataset is missing, unsafe, of another environment, or unfit.
     """
-    opened = open_dataset(config, environments)
+    opened = open_dataset(config, environments, environment_id)
     digest = _digest(opened)
     dropped: list[str] = []
     store = None
@@ -72,14 +74,15 @@ def load_dataset(
 def load_datasets(
     config: DatasetConfig,
     *,
-    environments: Mapping[str, TaskSpec],
+    environments: Environments,
+    environment_id: str | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> list[LoadedDataset]:
     """Loads the configured dataset and those that it is trained on together with (`dataset.also`).
 
     Args:
-        config, environments, discount, cache_folder: as for `load_dataset`.
+        config, environments, environment_id, discount, cache_folder: as for `load_dataset`.
 
     Returns:
         One or more datasets whose episodes can be in one store; several only of discrete tasks that show
@@ -89,7 +92,15 @@ def load_datasets(
         DataError: a dataset is named twice, unfit, or does not go together with the first.
     """
     if not config.also:
-        return [load_dataset(config, environments=environments, discount=discount, cache_folder=cache_folder)]
+        return [
+            load_dataset(
+                config,
+                environments=environments,
+                environment_id=environment_id,
+                discount=discount,
+                cache_folder=cache_folder,
+            )
+        ]
     ids = (config.name, *config.also)
     for dataset_id in ids:
         if ids.count(dataset_id) > 1:
@@ -122,7 +133,7 @@ def _read_episodes(config: DatasetConfig, opened: OpenedDataset, dropped: list[s
         faults = find_faults(raw, opened.task)
         if not faults:
             fit += 1
-            yield to_episode(raw, opened.task)
+            yield to_episode(raw, opened.task, cut_is_complete=config.cut_episodes == "complete")
         elif config.on_bad_episode == "refuse":
             raise DataError(_refusal(opened.name, faults[0]))
         else:
@@ -173,6 +184,8 @@ def _cache_key(digest: str, config: DatasetConfig, opened: OpenedDataset, discou
         task.action_dim,
         task.action_low,
         task.action_high,
+        task.action_start,
+        config.cut_episodes,
         task.max_episode_steps,
         task.frame_shape,
         task.valid_actions,

@@ -1,14 +1,15 @@
 """Finds the data that a configuration names, whatever their layout, and says what task they are of."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from system.config import DatasetConfig
+from system.config import NO_ENVIRONMENT, DatasetConfig
+from system.data.dataset_task import Environments, dataset_task, task_of_data
 from system.data.raw_episode import RawEpisode
 from system.data.sources.minari import SOURCE as MINARI
-from system.data.sources.minari import dataset_task, locate_dataset
+from system.data.sources.minari import locate_dataset
 from system.data.sources.protocol import ReadOptions, Source, SourceFacts, source_of
 from system.types import TaskSpec
 
@@ -64,12 +65,15 @@ def dataset_called(dataset: str, path: str | None = None, *, download: bool = Tr
     )
 
 
-def open_dataset(config: DatasetConfig, environments: Mapping[str, TaskSpec]) -> OpenedDataset:
+def open_dataset(
+    config: DatasetConfig, environments: Environments, environment_id: str | None = None
+) -> OpenedDataset:
     """Finds a dataset by its id, downloading it where that is needed and allowed, or a file by its path.
 
     Args:
         config: which, and where.
         environments: the environments that data may name; nothing else is ever built from what they say.
+        environment_id: instead of what the data say, if anything; `none`: they are data alone.
 
     Raises:
         DataError: there is none, it is unsafe or damaged, or of another environment.
@@ -81,8 +85,29 @@ def open_dataset(config: DatasetConfig, environments: Mapping[str, TaskSpec]) ->
         source = source_of(path)
     most = config.max_transitions if source.is_drawn_from else None
     options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most)
+    return open_source(source, path, options, environments, environment_id)
+
+
+def open_source(
+    source: Source, path: Path, options: ReadOptions, environments: Environments, environment_id: str | None = None
+) -> OpenedDataset:
+    """Says what task a file or folder of a known layout is of.
+
+    Args:
+        source, path, options: what is read, and how.
+        environments, environment_id: as for `open_dataset`.
+
+    Raises:
+        DataError: as for `open_dataset`.
+    """
+    name = options.name or str(path)
     facts = source.describe(path, options)
-    task = dataset_task(config.name, facts, environments)
+    if environment_id is not None:
+        facts = replace(facts, environment_id=None if environment_id == NO_ENVIRONMENT else environment_id)
+    task = dataset_task(name, facts, environments)
+    if task is None:
+        unknown = TaskSpec(name, 1, 1, 1, has_environment=False)
+        task = task_of_data(name, facts, source.read(path, unknown, options))
     if not facts.has_scores:
         task = replace(task, reference_min=None, reference_max=None)
-    return OpenedDataset(config.name, path, source, options, facts, task)
+    return OpenedDataset(name, path, source, options, facts, task)

@@ -59,7 +59,7 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
     return [replace(fault, origin=raw.origin.describe(fault.step)) for fault in found if fault is not None]
 
 
-def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
+def to_episode(raw: RawEpisode, task: TaskSpec, *, cut_is_complete: bool = False) -> Episode:
     """Converts a fit episode: vectors to float32, actions clipped to their bounds and rescaled to [−1, 1].
 
     Frames stay uint8 and lose a channel axis of one; numbers of discrete actions become int64. An episode is
@@ -68,6 +68,7 @@ def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
     Args:
         raw: an episode without faults.
         task: action bounds or game, and time limit.
+        cut_is_complete: of an episode that was cut before the time limit, too, the rewards are all there are.
     """
     terminated, truncated = bool(raw.terminations[-1]), bool(raw.truncations[-1])
     observations = raw.observations
@@ -77,19 +78,24 @@ def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
             if task.frame_shape is None
             else observations.reshape(len(observations), *task.frame_shape)
         ),
-        actions=raw.actions.astype(np.int64) if task.is_discrete else _scaled_actions(raw.actions, task),
+        actions=(
+            raw.actions.astype(np.int64) - task.action_start
+            if task.is_discrete
+            else _scaled_actions(raw.actions, task)
+        ),
         rewards=raw.rewards.astype(np.float32),
         terminated=terminated,
         truncated=truncated,
-        complete=terminated or (truncated and len(raw.rewards) == task.max_episode_steps),
+        complete=terminated or cut_is_complete or (truncated and len(raw.rewards) == task.max_episode_steps),
         game=task.game,
     )
 
 
 def _scaled_actions(actions: np.ndarray, task: TaskSpec) -> np.ndarray:
-    if (task.action_low, task.action_high) == (-1.0, 1.0):
+    if not task.is_rescaled:
         return actions.astype(np.float32).clip(-1.0, 1.0)
-    unit = (actions.astype(np.float64) - task.action_low) / (task.action_high - task.action_low)
+    low, high = task.action_bounds
+    unit = (actions.astype(np.float64) - low) / (high - low)
     return (2.0 * unit - 1.0).clip(-1.0, 1.0).astype(np.float32)
 
 
@@ -138,23 +144,24 @@ def _dimension(index: int, names: Sequence[str]) -> str:
 
 
 def _out_of_bounds(raw: RawEpisode, task: TaskSpec) -> Fault | None:
-    low, high = task.action_low - ACTION_TOLERANCE, task.action_high + ACTION_TOLERANCE
-    outside = (raw.actions < low) | (raw.actions > high)
+    low, high = task.action_bounds
+    outside = (raw.actions < low - ACTION_TOLERANCE) | (raw.actions > high + ACTION_TOLERANCE)
     if not outside.any():
         return None
     step, dimension = np.unravel_index(int(np.argmax(outside)), outside.shape)
     value = float(raw.actions[step, dimension])
-    bounds = f"[{task.action_low:g}, {task.action_high:g}]"
+    bounds = f"[{low[dimension]:g}, {high[dimension]:g}]"
     named = _dimension(int(dimension), raw.origin.action_names)
     return Fault(raw.number, int(step), f"action{named} is {value:g}, outside {bounds}")
 
 
 def _invalid_action(raw: RawEpisode, task: TaskSpec) -> Fault | None:
-    invalid = ~np.isin(raw.actions, task.valid_actions)
+    valid = [action + task.action_start for action in task.valid_actions]
+    invalid = ~np.isin(raw.actions, valid)
     if not invalid.any():
         return None
     step = int(np.argmax(invalid))
-    known = ", ".join(str(action) for action in task.valid_actions)
+    known = ", ".join(str(action) for action in valid)
     return Fault(raw.number, step, f"action is {int(raw.actions[step])}, not one of the game's {known}")
 
 

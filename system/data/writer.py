@@ -44,7 +44,8 @@ def write_dataset(
             units, or numbers of discrete ones. Where the observations are tokens, the frames are written. Raw
             ones are written so that they load as they would have from their own file.
         task: dimensions, action bounds and reference scores.
-        environment_specification: Gymnasium's specification of the environment as JSON.
+        environment_specification: Gymnasium's specification of the environment as JSON; of a task without one it
+            plays no part.
         author, algorithm_name, description: who and what made the data, and how.
 
     Returns:
@@ -58,7 +59,9 @@ def write_dataset(
     folder = root / dataset_id
     if folder.exists():
         raise DataError(f"dataset {dataset_id} exists already in {root}")
-    _check_specification(dataset_id, environment_specification, task)
+    specification = environment_specification if task.has_environment else None
+    if specification is not None:
+        _check_specification(dataset_id, specification, task)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -73,8 +76,7 @@ def write_dataset(
             "algorithm_name": algorithm_name,
             "description": description,
             "dataset_size": round((data / MAIN_FILE).stat().st_size / 1e6, 1),
-            "env_spec": environment_specification,
-            "eval_env_spec": environment_specification,
+            **({"env_spec": specification, "eval_env_spec": specification} if specification else {}),
             **_layout_metadata(task),
         }
         (data / METADATA_FILE).write_text(json.dumps(metadata))
@@ -119,9 +121,8 @@ def _observation_space(task: TaskSpec) -> str:
 
 def _action_space(task: TaskSpec) -> str:
     if task.is_discrete:
-        return json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": task.action_dim})
-    ones = np.ones(task.action_dim)
-    return _box("float32", task.action_low * ones, task.action_high * ones)
+        return json.dumps({"type": "Discrete", "dtype": "int64", "start": task.action_start, "n": task.action_dim})
+    return _box("float32", *task.action_bounds)
 
 
 def _box(dtype: str, low: np.ndarray, high: np.ndarray) -> str:
@@ -174,7 +175,7 @@ def _as_stored(number: int, episode: RawEpisode, task: TaskSpec) -> RawEpisode:
     """The same values in the types that are stored; actions that will be rescaled keep their precision."""
     if episode.problem is not None:
         return replace(episode, number=number)
-    exact = task.is_discrete or (task.action_low, task.action_high) != (-1.0, 1.0)
+    exact = task.is_discrete or task.is_rescaled
     return replace(
         episode,
         number=number,
@@ -192,12 +193,12 @@ def _raw_observations(episode: Episode, task: TaskSpec) -> np.ndarray:
 
 def _raw_actions(episode: Episode, task: TaskSpec) -> np.ndarray:
     if task.is_discrete:
-        return episode.actions
+        return episode.actions + task.action_start
     actions = episode.actions.astype(np.float32)
-    if (task.action_low, task.action_high) == (-1.0, 1.0):
+    if not task.is_rescaled:
         return actions
-    span = task.action_high - task.action_low
-    return (task.action_low + (actions.astype(np.float64) + 1.0) / 2.0 * span).astype(np.float32)
+    low, high = task.action_bounds
+    return (low + (actions.astype(np.float64) + 1.0) / 2.0 * (high - low)).astype(np.float32)
 
 
 def _write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:

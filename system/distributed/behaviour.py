@@ -22,11 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from system.envs.recording import Recording, make_recorded_environment
-from system.envs.registry import find_task
 from system.errors import CheckpointError
 from system.files import write_durably
 from system.models.gaussian_policy import GaussianPolicy
-from system.types import Episode
+from system.types import Episode, TaskSpec
 
 HIDDEN_WIDTH = 64
 REWARD_SCALE = 0.02
@@ -48,24 +47,24 @@ class BehaviourAgent:
         num_dropped: episodes lost to environments that failed; counted likewise.
     """
 
-    def __init__(self, environment_id: str, *, num_environments: int, env_runners: int, seed: int):
+    def __init__(self, task: TaskSpec, *, num_environments: int, env_runners: int, seed: int):
         """Builds the algorithm; Ray must be running.
 
         Args:
-            environment_id: an id of `system.envs.registry.ENVIRONMENTS`.
+            task: what is played, with continuous actions.
             num_environments: stepped together by each runner.
             env_runners: Ray actors that sample; 0 samples in the calling process.
             seed: of networks, sampling and environments.
 
         Raises:
-            ConfigError: the environment is not known.
+            ConfigError: the environment is not known or cannot be made.
         """
-        self.task = find_task(environment_id)
+        self.task = task
         self.env_steps = 0
         self.num_dropped = 0
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-        name = f"behaviour-{environment_id}"
-        register_env(name, lambda _: make_recorded_environment(environment_id, reward_scale=REWARD_SCALE))
+        name = f"behaviour-{task.environment_id}"
+        register_env(name, lambda _: make_recorded_environment(task, reward_scale=REWARD_SCALE))
         config = _ppo_config(name, num_environments, env_runners, seed % 2**31)
         self._algorithm: PPO = config.build_algo()
 

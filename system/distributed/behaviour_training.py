@@ -11,6 +11,7 @@ from system.data.replay.episode_journal import EpisodeJournal
 from system.distributed.behaviour import BehaviourAgent
 from system.distributed.cluster import cluster_session
 from system.distributed.collection import Report, refuse_if_all_failed
+from system.envs.registry import collected_task
 from system.models.gaussian_policy import GaussianPolicy
 from system.seeding import derive_seed
 from system.types import Episode
@@ -60,7 +61,7 @@ def _make_agent(config: CollectConfig, journal: EpisodeJournal) -> BehaviourAgen
     # An agent that goes on must not meet the beginnings of its first episodes again.
     resumed_at = [journal.next_number] if journal.next_number else []
     return BehaviourAgent(
-        config.environment,
+        collected_task(config),
         num_environments=config.environments,
         env_runners=0,
         seed=derive_seed(config.seed, "ppo", *resumed_at),

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from system.config import CollectConfig
 from system.data.replay.episode_journal import EpisodeJournal
-from system.envs.registry import find_task
+from system.envs.registry import collected_task
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, SystemFailure
 from system.evaluation.behaviour_policies import NoisyPolicy, SampledPolicy
@@ -94,7 +94,7 @@ class Collector:
         Raises:
             SystemFailure: the environments fail so often that nothing is collected any more.
         """
-        task = find_task(self.config.environment)
+        task = collected_task(self.config)
         if self.config.policy == "random":
             return self._record(random_policy(task), 1, "uniform actions", 0)
         if self.config.policy == "tracker":
@@ -154,10 +154,9 @@ class Collector:
 
     def _environments(self) -> EnvironmentBatch:
         """Atari games start with idle frames: otherwise they would all be the same game."""
-        frames = find_task(self.config.environment).frame_shape is not None
-        return EnvironmentBatch(
-            self.config.environment, self.config.environments, noop_max=NOOP_MAX if frames else 0
-        )
+        task = collected_task(self.config)
+        noops = NOOP_MAX if task.frame_shape is not None else 0
+        return EnvironmentBatch(task, self.config.environments, noop_max=noops)
 
     def _finish(self, journal: EpisodeJournal, algorithm_name: str, training_env_steps: int) -> Collection:
         episodes = _up_to(journal.episodes, self.config.env_steps)

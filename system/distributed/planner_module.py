@@ -147,7 +147,7 @@ def rllib_config(
     limit = saved.config.evaluation.max_episode_steps
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     name = f"o2o-{task.environment_id}"
-    register_env(name, lambda _: make_environment(task.environment_id, max_episode_steps=limit))
+    register_env(name, lambda _: make_environment(task, max_episode_steps=limit))
     module = RLModuleSpec(
         module_class=PlannerModule,
         model_config={
@@ -160,7 +160,7 @@ def rllib_config(
         },
     )
     config = BCConfig().framework("torch").debugging(seed=seed, log_level="ERROR")
-    environment = make_environment(task.environment_id)
+    environment = make_environment(task)
     config.environment(
         name,
         observation_space=environment.observation_space,

@@ -15,7 +15,7 @@ import numpy as np
 from system.envs.registry import make_environment
 from system.errors import SystemFailure
 from system.seeding import derive_seed
-from system.types import Episode
+from system.types import Episode, TaskSpec
 
 _LOG = logging.getLogger(__name__)
 _RESET_ATTEMPTS = 3
@@ -137,17 +137,17 @@ class RecordingEnvironment(gymnasium.Wrapper):
         self._next_seed = derive_seed(self._seed, "rebuilt", self._num_rebuilt)
 
 
-def make_recorded_environment(environment_id: str, *, reward_scale: float) -> gymnasium.Env:
+def make_recorded_environment(task: TaskSpec, *, reward_scale: float) -> gymnasium.Env:
     """What a behaviour agent steps: scaled rewards for its learner, the task's own in the recording inside.
 
     Args:
-        environment_id: an id of `system.envs.registry.ENVIRONMENTS`.
+        task: what is played.
         reward_scale: factor of the rewards that the learner sees.
 
     Raises:
-        ConfigError: the id is not known.
+        ConfigError: the environment is not known or cannot be made.
     """
-    recorded = RecordingEnvironment(lambda: make_environment(environment_id))
+    recorded = RecordingEnvironment(lambda: make_environment(task))
     return gymnasium.wrappers.TransformReward(recorded, lambda reward: reward_scale * float(reward))
 
 

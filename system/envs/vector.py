@@ -33,7 +33,7 @@ class EnvironmentBatch:
 
     def __init__(
         self,
-        environment_id: str,
+        task: TaskSpec | str,
         num_environments: int,
         *,
         max_episode_steps: int | None = None,
@@ -43,7 +43,7 @@ class EnvironmentBatch:
         """Makes the environments; nothing is reset yet.
 
         Args:
-            environment_id: an id of `system.envs.registry.ENVIRONMENTS`.
+            task: or the id of one that takes no keyword arguments.
             num_environments: B, at least 1.
             max_episode_steps: a time limit of its own; None keeps the task's.
             noop_max: of Atari games, the largest number of idle frames before an episode, drawn from its
@@ -51,14 +51,14 @@ class EnvironmentBatch:
             make: builds one environment instead of the registry, for environments wrapped by the caller.
 
         Raises:
-            ConfigError: the id is not known, or the task has no no-ops.
+            ConfigError: the environment is not known or cannot be made, or has no no-ops.
         """
-        self.task: TaskSpec = find_task(environment_id)
+        self.task: TaskSpec = find_task(task) if isinstance(task, str) else task
         self.num_environments = num_environments
         self.errors: Bool[np.ndarray, "B"] = np.zeros(num_environments, dtype=bool)
         self.num_rebuilt = 0
         self._make = make or (
-            lambda: make_environment(environment_id, max_episode_steps=max_episode_steps, noop_max=noop_max)
+            lambda: make_environment(self.task, max_episode_steps=max_episode_steps, noop_max=noop_max)
         )
         self._environments = [self._make() for _ in range(num_environments)]
 

@@ -48,11 +48,11 @@ class Measurer:
         self.config = config
         self.before_decision = before_decision
         evaluation = config.evaluation
-        name, limit = task.environment_id, evaluation.max_episode_steps
+        limit = evaluation.max_episode_steps
         noops = evaluation.noop_max if task.frame_shape is not None else 0
         count = evaluation.num_environments
-        self.environments = EnvironmentBatch(name, count, max_episode_steps=limit, noop_max=noops)
-        self.single = EnvironmentBatch(name, 1, max_episode_steps=LATENCY_DECISIONS, noop_max=noops)
+        self.environments = EnvironmentBatch(task, count, max_episode_steps=limit, noop_max=noops)
+        self.single = EnvironmentBatch(task, 1, max_episode_steps=LATENCY_DECISIONS, noop_max=noops)
 
     def measure(self, policy: str, ratio: float | None, first_seed: int, num_episodes: int) -> Measurement:
         """Plays episodes with the seeds first_seed, first_seed + 1, …; the same seeds for every policy.

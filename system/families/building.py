@@ -52,13 +52,13 @@ def load_agent(task: TaskSpec, config: RunConfig, state: Mapping[str, torch.Tens
 
 
 def check_weights(agent: Agent, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Compares names and shapes with an agent's own.
+    """Compares names and shapes with an agent's own; it may lack those that its class has under `ADDED_LATER`.
 
     Raises:
         CheckpointError: naming the first that differs.
     """
     own = agent.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
+    for name in sorted((own.keys() - getattr(agent, "ADDED_LATER", frozenset())) | weights.keys()):
         if name not in weights:
             raise CheckpointError(f"{source}: weight {name} is missing")
         if name not in own:

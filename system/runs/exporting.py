@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from system.config.loading import Overrides, to_dict
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import is_known
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError
 from system.evaluation.policies import planner_policy_name
@@ -107,10 +107,10 @@ def play_example(actor: LoadedAgent) -> tuple[np.ndarray, np.ndarray]:
         observations [L, …] and actions [L, …], in the environment's own bounds, of L ≤ `EXAMPLE_STEPS` steps.
     """
     task = actor.task
-    if task.environment_id not in ENVIRONMENTS:
+    if not task.has_environment or not is_known(task.environment_id):
         drawn = _drawn_observations(task)
         return drawn, np.stack([actor.act(each) for each in drawn])
-    environments = EnvironmentBatch(task.environment_id, 1)
+    environments = EnvironmentBatch(task, 1)
     try:
         shown, seen, done = environments.reset([0], [actor.config.seed]), [], []
         for _ in range(EXAMPLE_STEPS):
@@ -132,11 +132,10 @@ def describe_spaces(task: TaskSpec) -> dict[str, Any]:
         "dtype": "uint8" if frames else "float32",
     }
     if task.is_discrete:
-        action: dict[str, Any] = {"dtype": "int64", "values": list(task.valid_actions)}
+        values = [each + task.action_start for each in task.valid_actions]
+        action: dict[str, Any] = {"dtype": "int64", "values": values}
     else:
-        low, high = (
-            np.broadcast_to(each, task.action_dim).tolist() for each in (task.action_low, task.action_high)
-        )
+        low, high = (each.tolist() for each in task.action_bounds)
         action = {"shape": [task.action_dim], "dtype": "float32", "low": low, "high": high}
     return {"observation": observation, "action": action}
 

@@ -197,6 +197,6 @@ class LoadedAgent:
 def in_own_bounds(task: TaskSpec, action: Shaped[np.ndarray, "*B action"]) -> Shaped[np.ndarray, "*B action"]:
     """Actions in [−1, 1] as the environment takes them; numbers of discrete ones as they are."""
     if task.is_discrete:
-        return action
+        return action + task.action_start
     low, high = np.asarray(task.action_low), np.asarray(task.action_high)
     return (low + 0.5 * (action.clip(-1.0, 1.0) + 1.0) * (high - low)).astype(np.float32)

@@ -44,6 +44,7 @@ class InOwnBounds(nn.Module):
         super().__init__()
         self.program = program
         self.is_discrete = task.is_discrete
+        self.action_start = task.action_start
         self.register_buffer("low", torch.tensor(task.action_low, dtype=torch.float32))
         self.register_buffer("high", torch.tensor(task.action_high, dtype=torch.float32))
 
@@ -56,7 +57,8 @@ class InOwnBounds(nn.Module):
     ) -> Shaped[torch.Tensor, "B *action"]:
         """One decision of B environments."""
         if self.is_discrete:
-            return self.program(observations, actions, valid, steps)
+            past = (actions - self.action_start) * valid[:, :-1]
+            return self.program(observations, past, valid, steps) + self.action_start
         past = 2.0 * (actions - self.low) / (self.high - self.low) - 1.0
         chosen = self.program(observations, torch.where(valid[:, :-1, None], past, 0.0), valid, steps)
         return self.low + 0.5 * (chosen.clamp(-1.0, 1.0) + 1.0) * (self.high - self.low)

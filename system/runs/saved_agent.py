@@ -168,17 +168,10 @@ def _read_package(path: Path) -> _Saved:
 
 def _tasks(file: Path, documents: Any) -> tuple[TaskSpec, ...]:
     try:
-        tasks = tuple(_task(values) for values in documents)
+        tasks = tuple(TaskSpec.from_dict(values) for values in documents)
         if not tasks:
             raise TypeError("there is none")
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file}: does not describe tasks ({error})") from None
     return tasks
 
-
-def _task(values: dict[str, Any]) -> TaskSpec:
-    """JSON has lists where a task has tuples."""
-    arguments: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return TaskSpec(**arguments)

@@ -20,6 +20,10 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
     Raises:
         Interrupted: a signal came; a checkpoint was written first.
     """
+    if not run.data.task.has_environment:
+        run.tracker.note("nothing to act in (environment.id): policies are not measured")
+        draw_pictures(run, stage)
+        return
     tasks = {task.environment_id: task for task in run.data.tasks}
     places = {pair: place for place, pair in enumerate(itertools.product(tasks, run.config.evaluation.policies))}
     records = run.progress.evaluations

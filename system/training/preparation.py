@@ -1,6 +1,7 @@
 """From a configuration to the data a run works with."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from system.data.prepared import PreparedData
 from system.data.store.episodes import EpisodeStore, concatenate
 from system.data.store.split import limit_transitions, repeated_episodes, split_by_game
 from system.data.store.statistics import compute_statistics
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import Environments, with_own_settings
 from system.errors import ConfigError
 from system.families.registry import families_for, family_of
 from system.types import TaskSpec
@@ -73,9 +74,14 @@ def find_tasks(config: RunConfig, cache_folder: Path) -> tuple[TaskSpec, ...]:
 
 
 def _load(config: RunConfig, cache_folder: Path) -> list[LoadedDataset]:
-    return load_datasets(
-        config.dataset, environments=ENVIRONMENTS, discount=config.discount, cache_folder=cache_folder
+    datasets = load_datasets(
+        config.dataset,
+        environments=Environments(config.environment),
+        environment_id=config.environment.id,
+        discount=config.discount,
+        cache_folder=cache_folder,
     )
+    return [replace(dataset, task=with_own_settings(dataset.task, config.environment)) for dataset in datasets]
 
 
 def _without_repetitions(

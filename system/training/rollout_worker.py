@@ -1,7 +1,7 @@
 """One rollout worker: plays whole episodes with the exploring planner and sends them to the replay."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -36,13 +36,18 @@ class RolloutWorker:
         self.config = config
         self.replay = replay
         self.agent = build_agent(task, config).eval()
-        self.environments = EnvironmentBatch(
-            task.environment_id,
-            config.online.environments_per_worker,
-            max_episode_steps=config.online.max_episode_steps,
-            noop_max=config.evaluation.noop_max if task.frame_shape is not None else 0,
-        )
         self.version = -1
+
+    @cached_property
+    def environments(self) -> EnvironmentBatch:
+        """Made when the first round is played: of data alone there are none."""
+        online, frames = self.config.online, self.task.frame_shape is not None
+        return EnvironmentBatch(
+            self.task,
+            online.environments_per_worker,
+            max_episode_steps=online.max_episode_steps,
+            noop_max=self.config.evaluation.noop_max if frames else 0,
+        )
 
     def set_weights(self, weights: Weights, version: int) -> None:
         """Takes over a version of the weights."""
@@ -77,7 +82,8 @@ class RolloutWorker:
 
     def close(self) -> None:
         """Frees the environments."""
-        self.environments.close()
+        if "environments" in self.__dict__:
+            self.environments.close()
 
     def _sign(self, episode: Episode, sequence: int) -> Episode:
         versions = np.full(episode.num_steps, self.version, dtype=np.int64)

@@ -14,6 +14,7 @@ from frame_factory import BREAKOUT, GAMES, frame_dataset, frame_episodes, token_
 from system.config import DatasetConfig
 from system.data.conversion import convert
 from system.data.loading import load_dataset
+from system.data.opening import open_source
 from system.data.sources.minari_layout import SHIPPED_ROOT
 from system.data.sources.protocol import SOURCES as REGISTERED
 from system.data.sources.protocol import ReadOptions, source_of
@@ -21,7 +22,7 @@ from system.data.store.episodes import COLUMNS, EpisodeStore, concatenate, gathe
 from system.data.store.split import split_episodes
 from system.data.store.statistics import compute_statistics
 from system.data.validation import to_episode
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import Environments
 
 DISCOUNT = 0.97
 LENGTH = 5
@@ -56,7 +57,7 @@ def shipped_dataset(folder: Path) -> EpisodeStore:
     config = DatasetConfig(download=False)
     if not (SHIPPED_ROOT / config.id).exists():
         pytest.skip(f"{config.id} is not part of this checkout")
-    return load_dataset(config, environments=ENVIRONMENTS, discount=DISCOUNT).store
+    return load_dataset(config, environments=Environments(), discount=DISCOUNT).store
 
 
 def frames(folder: Path) -> EpisodeStore:
@@ -92,12 +93,10 @@ def converted(layout: str) -> Callable[[Path], EpisodeStore]:
     def load(folder: Path) -> EpisodeStore:
         path = write_layout(folder, layout)
         convert(
-            path,
+            open_source(source_of(path), path, ReadOptions(), TOY_ENVIRONMENTS, TASK.environment_id),
             "toy/converted-v0",
             root=folder / "datasets",
-            task=TASK,
             environment_specification=SPECIFICATION,
-            options=ReadOptions(),
         )
         config = DatasetConfig(id="toy/converted-v0", path=str(folder / "datasets"), download=False)
         return load_dataset(config, environments=TOY_ENVIRONMENTS, discount=DISCOUNT).store

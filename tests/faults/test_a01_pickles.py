@@ -10,7 +10,7 @@ import torch
 
 from system.config import DatasetConfig
 from system.data.loading import load_dataset
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import Environments
 from system.errors import CheckpointError, DataError
 from system.runs.checkpoint import CheckpointContent, load_checkpoint, save_checkpoint
 from tests.support.tiny_runs import DATASET, make_pendulum_dataset
@@ -60,4 +60,4 @@ def test_a_pickle_as_a_dataset_is_refused(name: str, tmp_path: Path, bomb: bytes
     (tmp_path / DATASET / "data" / name).write_bytes(bomb)
     config = DatasetConfig(id=DATASET, path=str(tmp_path), download=False)
     with pytest.raises(DataError):
-        load_dataset(config, environments=ENVIRONMENTS, discount=0.99)
+        load_dataset(config, environments=Environments(), discount=0.99)

@@ -114,7 +114,7 @@ def test_a4_entry_points_of_the_metadata_never_run(tmp_path: Path, key: str, wit
         edit_metadata(data, observation_space=None, action_space=None)
     assert load(tmp_path).task == ENVIRONMENTS["Toy-v0"]
     edit_metadata(data, env_spec=json.dumps({**specification, "id": "os:system"}))
-    assert "environment 'os:system' is not one of Toy-v0" in refusal(tmp_path)
+    assert "environment 'os:system' is not known here" in refusal(tmp_path)
     assert not marker.exists()
 
 

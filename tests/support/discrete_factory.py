@@ -4,9 +4,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import pytest
 
-from system.envs import vector
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec("Corridor-v0", observation_dim=3, action_dim=3, max_episode_steps=12, valid_actions=(0, 1, 2))
@@ -54,7 +52,5 @@ class Corridor(gymnasium.Env):
         return np.array([self.place, self.place**2, 1.0], dtype=np.float32)
 
 
-def play_in_the_corridor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes corridors of every environment that is asked for."""
-    monkeypatch.setattr(vector, "find_task", lambda environment_id: TASK)
-    monkeypatch.setattr(vector, "make_environment", lambda environment_id, **settings: Corridor())
+if TASK.environment_id not in gymnasium.registry:
+    gymnasium.register(TASK.environment_id, entry_point=Corridor, max_episode_steps=TASK.max_episode_steps)

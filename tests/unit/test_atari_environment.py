@@ -13,7 +13,7 @@ from PIL import Image
 
 from system.envs.atari import FRAME_SHAPE, AtariEnvironment
 from system.envs.atari_games import GAMES, AtariGame
-from system.envs.registry import ENVIRONMENTS, environment_specification, find_task, make_environment
+from system.envs.registry import ATARI, environment_specification, find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError
 
@@ -53,7 +53,7 @@ def test_a_game_is_one_task_under_every_id_that_datasets_use() -> None:
     assert (task.frame_shape, task.observation_dim, task.action_dim) == ((84, 84), 7056, 18)
     assert (task.game, task.valid_actions) == (49, (0, 1, 3, 4, 11, 12))
     assert (task.reference_min, task.reference_max, task.max_episode_steps) == (148.0, 1668.7, 27_000)
-    assert sum(each.is_discrete for each in ENVIRONMENTS.values()) == 120
+    assert len(ATARI) == 120
     with pytest.raises(ConfigError, match="ALE/SpaceInvaders-v5"):
         find_task("ALE/SpaceInvader-v5")
 

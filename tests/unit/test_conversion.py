@@ -14,6 +14,7 @@ from system.cli.main import main
 from system.config import DatasetConfig
 from system.data.conversion import Conversion, convert
 from system.data.loading import load_dataset
+from system.data.opening import open_source
 from system.data.sources.protocol import ReadOptions, source_of
 from system.data.validation import to_episode
 from system.errors import DataError
@@ -24,12 +25,10 @@ ID = "toy/converted-v0"
 
 def convert_file(file: Path, task: TaskSpec = TASK, **options: bool) -> Conversion:
     return convert(
-        file,
+        open_source(source_of(file), file, ReadOptions(), {task.environment_id: task}, task.environment_id),
         ID,
         root=file.parent / "datasets",
-        task=task,
         environment_specification=SPECIFICATION,
-        options=ReadOptions(),
         **options,
     )
 

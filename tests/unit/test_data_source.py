@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -92,17 +93,21 @@ def test_reference_scores_come_from_the_data_else_from_the_environment(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"env_spec": SPECIFICATION.replace("Toy-v0", "Other-v0")}, "environment 'Other-v0' is not one of Toy-v0"),
-        ({"env_spec": None}, "name no environment"),
+        ({"env_spec": SPECIFICATION.replace("Toy-v0", "Other-v0")}, "environment 'Other-v0' is not known here"),
         ({"env_spec": "{"}, "env_spec of its metadata is not JSON"),
         ({"data_format": "arrow"}, "only hdf5 is read"),
-        ({"observation_space": '{"type": "Dict", "subspaces": {}}'}, "observation_space is a Dict; only a Box"),
+        ({"observation_space": '{"type": "Dict", "subspaces": {}}'}, "observation_space is a Dict; only Box"),
         (
             {"action_space": '{"type": "Discrete", "n": 4}'},
             "4 discrete actions, but Toy-v0 has 2 action dimensions",
         ),
         ({"action_space": '{"type": "MultiDiscrete"}'}, "action_space is a MultiDiscrete; only a Box"),
-        ({"observation_space": '{"type": "Box", "shape": [84, 84], "low": 0, "high": 255}'}, r"shape \[84, 84\]"),
+        (
+            {"observation_space": '{"type": "Dict", "subspaces": {"a": {"type": "Text"}}}'},
+            "observation_space a is a Text; only Box",
+        ),
+        ({"observation_space": '{"type": "Box", "shape": [84, 84], "low": 0, "high": 255}'}, "7056 observation"),
+        ({"action_space": '{"type": "Box", "shape": [2], "low": "x", "high": 1}'}, "bounds that are no numbers"),
         ({"observation_space": '{"type": "Box", "shape": [4], "low": 0, "high": 1}'}, "4 observation dimensions"),
         ({"action_space": '{"type": "Box", "shape": [1], "low": -1, "high": 1}'}, "1 action dimensions"),
         ({"action_space": '{"type": "Box", "shape": [2], "low": [-1, -2], "high": [1, 1]}'}, "action bounds"),
@@ -211,9 +216,9 @@ def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     readings: list[Path] = []
 
     class Counting(minari_source.Hdf5Episodes):
-        def __init__(self, file: Path, dataset_id: str):
+        def __init__(self, file: Path, dataset_id: str, **settings: Any):
             readings.append(file)
-            super().__init__(file, dataset_id)
+            super().__init__(file, dataset_id, **settings)
 
     monkeypatch.setattr(minari_source, "Hdf5Episodes", Counting)
     return readings

@@ -13,10 +13,10 @@ from system.config import DatasetConfig
 from system.data import writer as minari_writer
 from system.data.loading import load_dataset
 from system.data.writer import write_dataset
-from system.envs.registry import ENVIRONMENTS
+from system.envs.registry import Environments, find_task
 from system.errors import DataError
 
-HOPPER = ENVIRONMENTS["Hopper-v5"]
+HOPPER = find_task("Hopper-v5")
 
 
 def test_minari_reads_every_array_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_data_recorded_by_minari_itself_are_read(tmp_path: Path, monkeypatch: py
     ]
     minari.create_dataset_from_buffers("toy/hopper-v0", buffers, env="Hopper-v5", eval_env="Hopper-v5")
     config = DatasetConfig(id="toy/hopper-v0", download=False)
-    store = load_dataset(config, environments=ENVIRONMENTS, discount=0.9).store
+    store = load_dataset(config, environments=Environments(), discount=0.9).store
     for index, episode in enumerate(episodes):
         np.testing.assert_array_equal(store.episode(index).observations, episode.observations)
         np.testing.assert_array_equal(store.episode(index).actions, episode.actions)

@@ -1,6 +1,5 @@
 """Discrete actions on vectors from data to decisions: a corridor is learnt, walked along and learnt from again."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +32,7 @@ from system.types import TaskSpec, TransitionBatch
 from system.values.critics import ValueNetworks
 from system.values.iql import IQL
 from tests.support.dataset_factory import TASK as CONTINUOUS
-from tests.support.discrete_factory import TASK, numbered_episode, play_in_the_corridor
+from tests.support.discrete_factory import TASK, numbered_episode
 
 CONFIG = masked_config(
     discount=0.97,
@@ -47,13 +46,6 @@ CONFIG = masked_config(
 )
 LEAST_RETURN = {"q_only": -5.0, "iql": -5.0, "forward_mpc_q": -7.0, "forward_mpc_m": -9.0}
 HORIZON = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def corridor() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        play_in_the_corridor(monkeypatch)
-        yield
 
 
 @pytest.fixture(scope="module")

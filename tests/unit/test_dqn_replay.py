@@ -14,7 +14,7 @@ from system.cli.main import main
 from system.config import DatasetConfig
 from system.data.loading import load_dataset
 from system.data.sources.dqn_replay import DqnReplay
-from system.envs.registry import ENVIRONMENTS, find_task
+from system.envs.registry import Environments, find_task
 from system.errors import DataError
 
 TASK = find_task("ALE/Pong-v5")
@@ -194,9 +194,9 @@ def test_the_command_writes_a_dataset_that_is_read_back(
     assert main([*words, "--path", str(root)]) == 0
     assert "3 episodes" in capsys.readouterr().out
     config = DatasetConfig(id="atari/pong/replay-v0", path=str(root), download=False)
-    loaded = load_dataset(config, environments=ENVIRONMENTS, discount=0.99)
+    loaded = load_dataset(config, environments=Environments(), discount=0.99)
     assert loaded.store.num_steps == 15
     assert main([*words, "--path", str(root)]) == 2, "it is there already"
     words[-1] = "Hopper-v5"
     assert main(words) == 2
-    assert "of an Atari game, and Hopper-v5 is none" in capsys.readouterr().err
+    assert "frames of shape (84, 84), but Hopper-v5 has 11 observation dimensions" in capsys.readouterr().err

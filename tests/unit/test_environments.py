@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from system.envs.registry import ENVIRONMENTS, find_task, make_environment
+from system.envs.registry import find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError, PlannerError, ShapeError, SystemFailure
 from system.evaluation.rollouts import play_episodes
@@ -19,7 +19,9 @@ from system.planning.random_policies import RandomVectors
 NAME = "InvertedPendulum-v5"
 
 
-@pytest.mark.parametrize("name", [name for name, task in ENVIRONMENTS.items() if not task.is_discrete])
+@pytest.mark.parametrize(
+    "name", ["Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "InvertedPendulum-v5", "Reacher-v5"]
+)
 def test_every_known_task_is_what_its_specification_says(name: str) -> None:
     task, environment = find_task(name), make_environment(name)
     observation, _ = environment.reset(seed=0)

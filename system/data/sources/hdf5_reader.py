@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from system.data.raw_episode import RawEpisode, unreadable
+from system.data.sources.minari_layout import ObservationPart
 from system.errors import DataError
 
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
@@ -132,11 +133,19 @@ class Hdf5Episodes:
         file: the `main_data.hdf5`.
         dataset_id: named in errors.
         largest_total_bytes: of everything declared together.
+        parts: what observations are stored in.
     """
 
-    def __init__(self, file: Path, dataset_id: str, largest_total_bytes: int = LARGEST_TOTAL_BYTES):
+    def __init__(
+        self,
+        file: Path,
+        dataset_id: str,
+        largest_total_bytes: int = LARGEST_TOTAL_BYTES,
+        parts: tuple[ObservationPart, ...] = (ObservationPart((), 0),),
+    ):
         self.file = file
         self.dataset_id = dataset_id
+        self.parts = parts
         self._checked = CheckedHdf5(file, f"dataset {dataset_id}", largest_total_bytes)
 
     def __iter__(self) -> Iterator[RawEpisode]:
@@ -164,9 +173,52 @@ class Hdf5Episodes:
             return unreadable(number, "is not a group")
         arrays = []
         for field in FIELDS:
-            values = self._checked.array(group, field, name)
+            if field == "observations" and (len(self.parts) != 1 or self.parts[0].path or self.parts[0].choices):
+                values = self._flat_observations(group, name)
+            else:
+                values = self._checked.array(group, field, name)
             if isinstance(values, str):
                 return unreadable(number, values)
             arrays.append(values)
         observations, actions, rewards, terminations, truncations = arrays
         return RawEpisode(number, observations, actions, rewards, terminations, truncations)
+
+    def _flat_observations(self, episode: h5py.h5g.GroupID, name: str) -> np.ndarray | str:
+        """The parts side by side, numbered values one-hot; or why there are none."""
+        columns: list[np.ndarray] = []
+        for part in self.parts:
+            group, place = episode, name
+            for step in ("observations", *part.path)[:-1]:
+                if not group.links.exists(step.encode()):
+                    return f"has no {step}"
+                place = f"{place}/{step}"
+                group = self._checked.open(group, step.encode(), place.encode())
+                if not isinstance(group, h5py.h5g.GroupID):
+                    return f"{step} is no group"
+            values = self._checked.array(group, ("observations", *part.path)[-1], place)
+            if isinstance(values, str):
+                return values
+            flat = _one_hot(values, part) if part.choices else values.reshape(len(values), -1)
+            if isinstance(flat, str) or flat.shape[1] != part.dim:
+                shown = ".".join(part.path) or "observations"
+                problem = flat if isinstance(flat, str) else f"has {flat.shape[1]} numbers a step, not {part.dim}"
+                return f"{shown} {problem}"
+            columns.append(flat.astype(np.float32))
+        if len({len(column) for column in columns}) > 1:
+            return "the parts of its observations have different numbers of steps"
+        return np.concatenate(columns, axis=1)
+
+
+def _one_hot(values: np.ndarray, part: ObservationPart) -> np.ndarray | str:
+    """A column of zeros and a one for each choice, as Gymnasium flattens numbered values."""
+    rows = values.reshape(len(values), -1)
+    if rows.dtype.kind not in "iu" or rows.shape[1] != len(part.choices):
+        return f"has type {values.dtype} and shape {values.shape}, expected {len(part.choices)} numbered values"
+    columns = []
+    for index, (count, start) in enumerate(part.choices):
+        chosen = rows[:, index].astype(np.int64) - start
+        if ((chosen < 0) | (chosen >= count)).any():
+            step = int(np.argmax((chosen < 0) | (chosen >= count)))
+            return f"step {step}: {int(rows[step, index])} is none of {count} values from {start}"
+        columns.append(np.eye(count, dtype=np.float32)[chosen])
+    return np.concatenate(columns, axis=1)

@@ -1,9 +1,6 @@
 """Minari datasets as a source: where they lie, what they are of, their episodes."""
 
-import difflib
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from system.config import DatasetConfig
@@ -15,20 +12,15 @@ from system.data.sources.minari_layout import (
     METADATA_FILE,
     PATH_VARIABLE,
     SHIPPED_PREFIX,
-    BoxBounds,
-    DiscreteSpace,
-    ImageSpace,
     check_dataset_id,
     find_dataset,
     read_metadata,
+    read_observation_parts,
     search_roots,
 )
 from system.data.sources.protocol import ReadOptions, Source, SourceFacts
-from system.data.validation import ACTION_TOLERANCE
 from system.errors import DataError
 from system.types import TaskSpec
-
-MOST_NAMED = 4  # environments that an error about an unknown one suggests
 
 
 def locate_dataset(config: DatasetConfig) -> Path:
@@ -55,28 +47,6 @@ def locate_dataset(config: DatasetConfig) -> Path:
     return folder
 
 
-def dataset_task(dataset_id: str, metadata: SourceFacts, environments: Mapping[str, TaskSpec]) -> TaskSpec:
-    """The known environment's task, with the dataset's reference scores where it has them.
-
-    Raises:
-        DataError: the environment is not a known one, or its spaces are not the dataset's.
-    """
-    if metadata.environment_id is None:
-        raise DataError(f"dataset {dataset_id}: says nothing of its environment")
-    task = environments.get(metadata.environment_id)
-    if task is None:
-        named = metadata.environment_id[:80]
-        nearest = difflib.get_close_matches(named, environments, n=MOST_NAMED, cutoff=0.0)
-        known = ", ".join(nearest) + (", …" if len(environments) > MOST_NAMED else "")
-        raise DataError(
-            f"dataset {dataset_id}: environment {ascii(metadata.environment_id)[:60]} is not one of {known}"
-        )
-    _check_spaces(dataset_id, metadata, task)
-    if metadata.reference_min is None:
-        return task
-    return replace(task, reference_min=metadata.reference_min, reference_max=metadata.reference_max)
-
-
 def describe(path: Path, options: ReadOptions) -> SourceFacts:
     """What the metadata declare."""
     return SourceFacts(**vars(read_metadata(options.name or str(path), data_folder(path))))
@@ -86,7 +56,8 @@ def read(path: Path, task: TaskSpec, options: ReadOptions) -> Iterator[RawEpisod
     """The episodes, in the order of their numbers; frames may be more than fit into memory."""
     name, file = options.name or str(path), data_folder(path) / MAIN_FILE
     if task.frame_shape is None:
-        return iter(Hdf5Episodes(file, name))
+        parts = read_observation_parts(name, data_folder(path))
+        return iter(Hdf5Episodes(file, name, parts=parts))
     return iter(Hdf5Episodes(file, name, LARGEST_TOTAL_BYTES_OF_FRAMES))
 
 
@@ -98,45 +69,6 @@ def recognises(path: Path) -> bool:
 def data_folder(path: Path) -> Path:
     """Where metadata and episodes are, of a dataset's folder."""
     return path if (path / METADATA_FILE).is_file() else path / "data"
-
-
-def _check_spaces(dataset_id: str, metadata: SourceFacts, task: TaskSpec) -> None:
-    """A space that is missing is taken to be the environment's."""
-    if metadata.observation_space is not None:
-        _check_observations(f"dataset {dataset_id}:", metadata.observation_space, task)
-    if metadata.action_space is not None:
-        _check_actions(f"dataset {dataset_id}:", metadata.action_space, task)
-
-
-def _check_observations(dataset: str, space: BoxBounds | ImageSpace, task: TaskSpec) -> None:
-    """Of frames only that they are some: the metadata may declare those of the raw environment."""
-    if isinstance(space, ImageSpace):
-        if task.frame_shape is None:
-            dimensions = f"{task.observation_dim} observation dimensions"
-            raise DataError(f"{dataset} frames of shape {space.shape}, but {task.environment_id} has {dimensions}")
-    elif task.frame_shape is not None:
-        raise DataError(f"{dataset} {space.dim} observation dimensions, but {task.environment_id} shows frames")
-    elif space.dim != task.observation_dim:
-        raise DataError(
-            f"{dataset} {space.dim} observation dimensions, but {task.environment_id} has {task.observation_dim}"
-        )
-
-
-def _check_actions(dataset: str, space: BoxBounds | DiscreteSpace, task: TaskSpec) -> None:
-    where = f"but {task.environment_id} has"
-    kind = "discrete actions" if task.is_discrete else "action dimensions"
-    if isinstance(space, DiscreteSpace):
-        if not task.is_discrete or space.count != task.action_dim:
-            raise DataError(f"{dataset} {space.count} discrete actions, {where} {task.action_dim} {kind}")
-        return
-    if task.is_discrete or space.dim != task.action_dim:
-        raise DataError(f"{dataset} {space.dim} action dimensions, {where} {task.action_dim} {kind}")
-    for bound, expected in ((space.low, task.action_low), (space.high, task.action_high)):
-        if bound is None or not math.isclose(bound, expected, abs_tol=ACTION_TOLERANCE):
-            raise DataError(
-                f"{dataset} action bounds [{space.low}, {space.high}], {where} "
-                f"[{task.action_low:g}, {task.action_high:g}]"
-            )
 
 
 SOURCE = Source(

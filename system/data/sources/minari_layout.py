@@ -9,7 +9,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ MAIN_FILE = "main_data.hdf5"
 METADATA_FILE = "metadata.json"
 LONGEST_ID = 200
 LARGEST_METADATA_BYTES = 16 * 2**20
+LARGEST_DIM = 10_000_000
+DEEPEST = 8  # Dicts within Dicts
+
+Bound = float | tuple[float, ...] | None
 _PART = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _DATASET_ID = re.compile(rf"(?:{_PART}/)*{_PART}-v[0-9]+")
 
@@ -33,12 +37,12 @@ class BoxBounds:
 
     Attributes:
         dim: how many.
-        low, high: the bounds that all of them share; None where they differ.
+        low, high: the bounds that all of them share, or one for each; None where they are not known.
     """
 
     dim: int
-    low: float | None
-    high: float | None
+    low: Bound
+    high: Bound
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,27 @@ class DiscreteSpace:
     """Numbered actions.
 
     Attributes:
-        count: how many, from 0.
+        count: how many.
+        start: number of the first.
     """
 
     count: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class ObservationPart:
+    """Where a part of an observation lies in an episode, and how it becomes numbers of the flat vector.
+
+    Attributes:
+        path: names of the groups and of the array below `observations`; empty if that is the array.
+        dim: numbers of the flat vector.
+        choices: counts of numbered values, which become one-hot, and the number each begins with; empty of others.
+    """
+
+    path: tuple[str, ...]
+    dim: int
+    choices: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,21 +89,25 @@ class DatasetMetadata:
     """What of a dataset's metadata is used.
 
     Attributes:
-        environment_id: id of the environment's specification; its entry point is never looked at.
+        environment_id: id of the environment's specification; its entry point is never looked at. None where
+            there is no specification.
         total_episodes: as declared; None if it is not.
-        observation_space, action_space: None where the metadata lack them.
+        observation_space, action_space: None where the metadata lack them; of observations in parts the flat
+            vector's.
+        observation_names: of the flat vector's dimensions; empty where the parts have no names.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
         sticky_probability: with which the environment repeated the last action instead (Atari); None where
             the specification does not say.
     """
 
-    environment_id: str
+    environment_id: str | None
     total_episodes: int | None
     observation_space: BoxBounds | ImageSpace | None
     action_space: BoxBounds | DiscreteSpace | None
     reference_min: float | None
     reference_max: float | None
     sticky_probability: float | None
+    observation_names: tuple[str, ...] = ()
 
 
 def check_dataset_id(dataset_id: str) -> str:
@@ -146,9 +171,74 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
         folder: the dataset's `data` folder.
 
     Raises:
-        DataError: the file cannot be parsed, is too large, names no environment, is not HDF5, or declares
-            other spaces than vectors of numbers, pixels and numbered actions.
+        DataError: the file cannot be parsed, is too large, is not HDF5, or declares other spaces than numbers
+            that can be flattened, pixels and numbered actions.
     """
+    content = _read_content(dataset_id, folder)
+    total = content.get("total_episodes")
+    reference_min, reference_max = _references(content)
+    environment_id, sticky_probability = _environment(dataset_id, content)
+    space = _embedded(dataset_id, content, "observation_space")
+    parts = None if space is None or _is_image(space) else observation_parts(dataset_id, space)
+    return DatasetMetadata(
+        environment_id=environment_id,
+        total_episodes=total if isinstance(total, int) else None,
+        observation_space=_observation_space(space, parts),
+        action_space=_action_space(dataset_id, content),
+        reference_min=reference_min,
+        reference_max=reference_max,
+        sticky_probability=sticky_probability,
+        observation_names=_names(parts or ()),
+    )
+
+
+def read_observation_parts(dataset_id: str, folder: Path) -> tuple[ObservationPart, ...]:
+    """The parts that observations are stored in, in the order of the flat vector; one plain one if undeclared.
+
+    Args, Raises: as of `read_metadata`.
+    """
+    space = _embedded(dataset_id, _read_content(dataset_id, folder), "observation_space")
+    if space is None or _is_image(space):
+        return (ObservationPart((), 0),)
+    return observation_parts(dataset_id, space)
+
+
+def observation_parts(
+    dataset_id: str, space: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> tuple[ObservationPart, ...]:
+    """The parts of a space as Minari declares it, a Dict's in alphabetical order of their names.
+
+    Raises:
+        DataError: a part is none of the spaces that can be flattened.
+    """
+    kind, shape = space.get("type"), _integers(space.get("shape"))
+    inside = space.get("subspaces")
+    if kind == "Dict" and isinstance(inside, dict) and inside and len(path) < DEEPEST:
+        named = sorted(inside.items())
+        return tuple(
+            part
+            for name, inner in named
+            if isinstance(inner, dict)
+            for part in observation_parts(dataset_id, inner, (*path, str(name)))
+        )
+    if kind == "Box" and shape and not (len(shape) > 1 and space.get("dtype") == "uint8"):
+        return (ObservationPart(path, math.prod(shape)),)
+    counts = _integers([space.get("n")] if kind == "Discrete" else space.get("n", space.get("nvec")))
+    if kind == "MultiBinary" and _integers([space.get("n")]):
+        return (ObservationPart(path, space["n"]),)
+    if kind == "Discrete" and counts:
+        start = space.get("start", 0)
+        return (ObservationPart(path, counts[0], ((counts[0], start if isinstance(start, int) else 0),)),)
+    if kind == "MultiDiscrete" and counts:
+        return (ObservationPart(path, sum(counts), tuple((count, 0) for count in counts)),)
+    place = "observation_space" + (f" {'.'.join(path)}" if path else "")
+    raise DataError(
+        f"dataset {dataset_id}: {place} is a {_described(space)}; only Box of numbers, Discrete, MultiDiscrete, "
+        "MultiBinary, Dict of these and a Box of uint8 pixels are supported"
+    )
+
+
+def _read_content(dataset_id: str, folder: Path) -> dict[str, Any]:
     file = folder / METADATA_FILE
     try:
         if file.stat().st_size > LARGEST_METADATA_BYTES:
@@ -160,26 +250,15 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
         raise DataError(f"dataset {dataset_id}: {METADATA_FILE} is not a JSON object")
     if content.get("data_format", "hdf5") != "hdf5":
         raise DataError(f"dataset {dataset_id}: data_format {content['data_format']!r:.40}, only hdf5 is read")
-    total = content.get("total_episodes")
-    reference_min, reference_max = _references(content)
-    environment_id, sticky_probability = _environment(dataset_id, content)
-    return DatasetMetadata(
-        environment_id=environment_id,
-        total_episodes=total if isinstance(total, int) else None,
-        observation_space=_observation_space(dataset_id, content),
-        action_space=_action_space(dataset_id, content),
-        reference_min=reference_min,
-        reference_max=reference_max,
-        sticky_probability=sticky_probability,
-    )
+    return content
 
 
-def _environment(dataset_id: str, content: Mapping[str, Any]) -> tuple[str, float | None]:
+def _environment(dataset_id: str, content: Mapping[str, Any]) -> tuple[str | None, float | None]:
     """The specification's id, and how sticky actions were; entry point and wrappers are ignored."""
     specification = _embedded(dataset_id, content, "env_spec")
     environment_id = specification.get("id") if specification else None
     if specification is None or not isinstance(environment_id, str):
-        raise DataError(f"dataset {dataset_id}: its metadata name no environment (env_spec.id)")
+        return None, None
     arguments = specification.get("kwargs")
     sticky = arguments.get("repeat_action_probability") if isinstance(arguments, dict) else None
     return environment_id, float(sticky) if isinstance(sticky, int | float) else None
@@ -199,14 +278,29 @@ def _embedded(dataset_id: str, content: Mapping[str, Any], key: str) -> dict[str
     return value
 
 
-def _observation_space(dataset_id: str, content: Mapping[str, Any]) -> BoxBounds | ImageSpace | None:
-    space = _embedded(dataset_id, content, "observation_space")
+def _observation_space(
+    space: Mapping[str, Any] | None, parts: tuple[ObservationPart, ...] | None
+) -> BoxBounds | ImageSpace | None:
     if space is None:
         return None
-    shape = _box_shape(space)
-    if len(shape) in (2, 3) and space.get("dtype") == "uint8":
-        return ImageSpace(shape)
-    return _vector(dataset_id, "observation_space", space, "a Box of one dimension or of uint8 pixels")
+    if parts is None:
+        return ImageSpace(_box_shape(space))
+    return BoxBounds(sum(part.dim for part in parts), None, None)
+
+
+def _is_image(space: Mapping[str, Any]) -> bool:
+    return len(_box_shape(space)) in (2, 3) and space.get("dtype") == "uint8"
+
+
+def _names(parts: Sequence[ObservationPart]) -> tuple[str, ...]:
+    return tuple(f"{'.'.join(part.path)}[{index}]" for part in parts if part.path for index in range(part.dim))
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    """Sizes or counts, if they are a list of sensible ones; else none."""
+    listed = values if isinstance(values, list) else []
+    sound = all(isinstance(value, int) and 0 < value < LARGEST_DIM for value in listed)
+    return tuple(listed) if sound else ()
 
 
 def _action_space(dataset_id: str, content: Mapping[str, Any]) -> BoxBounds | DiscreteSpace | None:
@@ -214,18 +308,25 @@ def _action_space(dataset_id: str, content: Mapping[str, Any]) -> BoxBounds | Di
     if space is None:
         return None
     count = space.get("n")
-    if space.get("type") == "Discrete" and isinstance(count, int) and space.get("start", 0) == 0:
-        return DiscreteSpace(count)
-    return _vector(dataset_id, "action_space", space, "a Box of one dimension or a Discrete from 0")
+    start = space.get("start", 0)
+    if space.get("type") == "Discrete" and isinstance(count, int) and isinstance(start, int):
+        return DiscreteSpace(count, start)
+    return _vector(dataset_id, "action_space", space, "a Box of one dimension or a Discrete")
 
 
 def _vector(dataset_id: str, key: str, space: Mapping[str, Any], supported: str) -> BoxBounds:
     shape = _box_shape(space)
     if len(shape) != 1:
-        described = f"{space.get('type')!s:.20}"
-        described += f" of shape {space.get('shape')!s:.40}" if space.get("type") == "Box" else ""
-        raise DataError(f"dataset {dataset_id}: {key} is a {described}; only {supported} is supported")
-    return BoxBounds(dim=shape[0], low=_common(space.get("low")), high=_common(space.get("high")))
+        raise DataError(f"dataset {dataset_id}: {key} is a {_described(space)}; only {supported} is supported")
+    low, high = (_bound(space.get(name), shape[0]) for name in ("low", "high"))
+    if low is None or high is None:
+        raise DataError(f"dataset {dataset_id}: {key} has bounds that are no numbers")
+    return BoxBounds(dim=shape[0], low=low, high=high)
+
+
+def _described(space: Mapping[str, Any]) -> str:
+    shape = f" of shape {space.get('shape')!s:.40}" if space.get("type") == "Box" else ""
+    return f"{space.get('type')!s:.20}{shape}"
 
 
 def _box_shape(space: Mapping[str, Any]) -> tuple[int, ...]:
@@ -236,12 +337,13 @@ def _box_shape(space: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(shape) if all(isinstance(size, int) for size in shape) else ()
 
 
-def _common(bounds: Any) -> float | None:
-    """The value that all bounds share, or None."""
-    listed = bounds if isinstance(bounds, list) else [bounds]
-    if not listed or not all(isinstance(bound, int | float) for bound in listed):
+def _bound(bounds: Any, dim: int) -> Bound:
+    """The value that all bounds share, or one for each dimension; None if they are no such numbers."""
+    listed = bounds if isinstance(bounds, list) else [bounds] * dim
+    if len(listed) != dim or not all(isinstance(bound, int | float) for bound in listed):
         return None
-    return float(listed[0]) if all(bound == listed[0] for bound in listed) else None
+    values = tuple(float(bound) for bound in listed)
+    return values[0] if len(set(values)) == 1 else values
 
 
 def _references(content: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:

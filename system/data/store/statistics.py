@@ -22,6 +22,7 @@ class DatasetStatistics:
         return_mean, return_std: of the returns-to-go of complete episodes; 0 and 1 where there is none.
         target_returns: for each step the largest return-to-go that a complete episode had there; beyond the
             longest such episode, its last value; −inf where there is none.
+        low_returns: likewise the smallest one, or 0 if that is smaller.
         num_episodes, num_steps: how much was counted.
         episode_return_mean, episode_return_std, episode_return_min, episode_return_max: of the undiscounted
             sums of rewards, every episode counting once.
@@ -35,6 +36,7 @@ class DatasetStatistics:
     return_mean: float
     return_std: float
     target_returns: Float32[np.ndarray, "max_episode_steps"]
+    low_returns: Float32[np.ndarray, "max_episode_steps"]
     num_episodes: int
     num_steps: int
     episode_return_mean: float
@@ -55,7 +57,11 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
         DataError: no episode is complete where the returns-to-go are learnt from.
     """
     if not store.complete.any() and store.observations.dtype == np.float32:
-        raise DataError(f"none of {store.num_episodes} episodes is complete: no return-to-go is known")
+        raise DataError(
+            f"none of {store.num_episodes} episodes is complete: no return-to-go is known of what was cut before "
+            f"the time limit of {max_episode_steps} steps; dataset.cut_episodes: complete takes what was seen for "
+            "all, environment.max_episode_steps is another limit"
+        )
     observation_mean, observation_std = _observation_moments(store)
     returns = store.returns_to_go[np.repeat(store.complete, store.lengths)]
     episode_returns = store.episode_returns
@@ -69,6 +75,7 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
         return_mean=return_mean,
         return_std=return_std,
         target_returns=target_return_table(store, max_episode_steps),
+        low_returns=low_return_table(store, max_episode_steps),
         num_episodes=store.num_episodes,
         num_steps=store.num_steps,
         episode_return_mean=float(episode_returns.mean()),
@@ -89,10 +96,26 @@ def target_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[
     Returns:
         One value a step; beyond the longest complete episode the last known one, −inf if none is complete.
     """
+    return _table(store, max_episode_steps, np.maximum, -np.inf)
+
+
+def low_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
+    """The smallest return-to-go that complete episodes had at each step, nowhere above 0.
+
+    Targets lie between this and the largest one: of returns that are never negative they are a multiple of the
+    largest.
+
+    Args, Returns: as of `target_return_table`; 0 if no episode is complete.
+    """
+    return np.minimum(_table(store, max_episode_steps, np.minimum, np.inf), np.float32(0.0))
+
+
+def _table(store: EpisodeStore, length: int, extreme: np.ufunc, unknown: float) -> Float32[np.ndarray, "length"]:
+    """An extreme of the returns-to-go at each step; beyond the longest complete episode its last value."""
     step = np.arange(store.num_steps) - np.repeat(store.step_offsets[:-1], store.lengths)
-    counted = np.repeat(store.complete, store.lengths) & (step < max_episode_steps)
-    table = np.full(max_episode_steps, -np.inf, dtype=np.float32)
-    np.maximum.at(table, step[counted], store.returns_to_go[counted])
+    counted = np.repeat(store.complete, store.lengths) & (step < length)
+    table = np.full(length, unknown, dtype=np.float32)
+    extreme.at(table, step[counted], store.returns_to_go[counted])
     known = np.flatnonzero(np.isfinite(table))
     if known.size:
         table[known[-1] + 1 :] = table[known[-1]]

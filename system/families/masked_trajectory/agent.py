@@ -1,5 +1,7 @@
 """What acting needs, as one module: trajectory model, value networks and the target-return table."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
@@ -22,6 +24,10 @@ class TrajectoryAgent(nn.Module):
     """
 
     target_returns: torch.Tensor
+    low_returns: torch.Tensor
+
+    ADDED_LATER = frozenset({"low_returns"})
+    """Weights that checkpoints of earlier versions lack: the zeros that they start with are what was meant."""
 
     def __init__(self, task: TaskSpec, config: RunConfig) -> None:
         super().__init__()
@@ -41,6 +47,8 @@ class TrajectoryAgent(nn.Module):
                 discrete=task.is_discrete,
             )
         self.register_buffer("target_returns", torch.zeros(task.max_episode_steps))
+        self.register_buffer("low_returns", torch.zeros(task.max_episode_steps))
+        self.register_load_state_dict_pre_hook(_fill_added_later)
 
     @property
     def device(self) -> torch.device:
@@ -63,12 +71,28 @@ class TrajectoryAgent(nn.Module):
         self.values.return_mean.fill_(statistics.return_mean)
         self.values.return_std.fill_(statistics.return_std)
         self.target_returns.copy_(torch.from_numpy(statistics.target_returns.copy()))
+        self.low_returns.copy_(torch.from_numpy(statistics.low_returns.copy()))
 
     def target_return(self, steps: Int[torch.Tensor, "B"], ratio: float) -> Float[torch.Tensor, "B"]:
-        """The return-to-go to ask for at each environment's step: ratio × the best one seen at that step."""
-        return ratio * self.target_returns[steps.clamp(max=len(self.target_returns) - 1)]
+        """The return-to-go to ask for at each environment's step, between the lowest and the best one seen there.
+
+        Args:
+            steps: since the episode's beginning.
+            ratio: 0 asks for the lowest, or for 0 where no return is negative; 1 for the best.
+        """
+        return self.targets(ratio)[steps.clamp(max=len(self.target_returns) - 1)]
+
+    def targets(self, ratio: float) -> Float[torch.Tensor, "steps"]:
+        """What `target_return` asks for, by step."""
+        return self.low_returns + ratio * (self.target_returns - self.low_returns)
 
     def raise_target_returns(self, table: Float32[np.ndarray, "steps"]) -> None:
         """Asks for what the best online episodes reached, once they are better than the offline ones."""
         online = torch.from_numpy(table.copy()).to(self.target_returns)
         self.target_returns.copy_(torch.maximum(self.target_returns, online))
+
+
+def _fill_added_later(agent: TrajectoryAgent, state: dict[str, Any], prefix: str, *others: Any) -> None:
+    """Before loading: what the state lacks because it is of an earlier version."""
+    for name in TrajectoryAgent.ADDED_LATER:
+        state.setdefault(prefix + name, torch.zeros_like(getattr(agent, name)))

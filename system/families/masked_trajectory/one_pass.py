@@ -47,7 +47,7 @@ class ReturnConditionedProgram(nn.Module):
         super().__init__()
         self.model = agent.model
         self.horizon = max(1, planner.horizon)
-        self.register_buffer("target_returns", planner.target_return_ratio * agent.target_returns)
+        self.register_buffer("target_returns", agent.targets(planner.target_return_ratio))
 
     def forward(
         self,

@@ -1,0 +1,151 @@
+"""Any environment that Gymnasium knows is a task: read off it, flattened, rescaled, or refused in one line."""
+
+import json
+from dataclasses import asdict, replace
+
+import gymnasium
+import numpy as np
+import own_environments  # noqa: F401  registers them
+import pytest
+from gymnasium import spaces
+
+from system.config import EnvironmentConfig
+from system.envs.registry import Environments, environment_specification, find_task, make_environment
+from system.envs.vector import EnvironmentBatch
+from system.errors import ConfigError
+from system.types import TaskSpec
+
+RESERVOIR, SWITCH = "Own/Reservoir-v0", "Own/Switch-v0"
+
+
+def test_parts_of_an_observation_stand_in_alphabetical_order_and_keep_their_names() -> None:
+    task = find_task(RESERVOIR)
+    assert task.observation_slices == (("alarms", 0, 2), ("desired_goal", 2, 3), ("level", 3, 4))
+    assert task.observation_names == ("alarms[0]", "alarms[1]", "desired_goal[0]", "level[0]")
+    environment = make_environment(task)
+    shown, _ = environment.reset(seed=3)
+    raw, _ = gymnasium.make(RESERVOIR).reset(seed=3)
+    assert shown.dtype == np.float32 and shown.shape == (4,)
+    assert shown.tolist() == np.float32([*raw["alarms"], *raw["desired_goal"], *raw["level"]]).tolist()
+
+
+def test_unequal_bounds_are_reached_from_the_unit_cube() -> None:
+    task = find_task(RESERVOIR)
+    assert (task.action_low, task.action_high) == ((-0.5, 0.0), (0.5, 2.0))
+    environment = make_environment(task)
+    before = environment.reset(seed=0)[0][3]
+    after = environment.step(np.array([1.0, -1.0], dtype=np.float32))[0][3]
+    assert after - before == pytest.approx(0.5, abs=1e-6), "all of the first valve, nothing of the second"
+    assert environment.step(np.array([0.0, 1.0], dtype=np.float32))[0][3] - after == pytest.approx(0.2, abs=1e-6)
+
+
+def test_discrete_actions_count_from_0_here_and_from_their_start_there() -> None:
+    task = find_task(SWITCH)
+    assert (task.action_dim, task.valid_actions, task.action_start) == (3, (0, 1, 2), 5)
+    batch = EnvironmentBatch(task, 3)
+    batch.reset([0, 1, 2], [0, 1, 2])
+    shown, rewards, _, _ = batch.step(np.array([0, 1, 2]), np.ones(3, dtype=bool))
+    assert not batch.errors.any()
+    assert shown.dtype == np.float32 and shown[:, 1].tolist() == [5.0, 6.0, 7.0]
+    assert rewards.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_keyword_arguments_and_a_time_limit_come_from_the_configuration() -> None:
+    config = EnvironmentConfig(kwargs={"goal": 4.0}, max_episode_steps=3, reference_min=-9.0, reference_max=0.0)
+    task = find_task(RESERVOIR, config)
+    assert (task.max_episode_steps, task.reference_min, task.reference_max) == (3, -9.0, 0.0)
+    batch = EnvironmentBatch(task, 1)
+    assert batch.reset([0], [0])[0, 2] == 4.0
+    still = np.zeros((1, 2), dtype=np.float32)
+    ends = [bool(batch.step(still, np.ones(1, dtype=bool))[3][0]) for _ in range(3)]
+    assert ends == [False, False, True]
+    assert json.loads(environment_specification(task))["kwargs"] == {"goal": 4.0}
+    assert find_task(RESERVOIR).environment_kwargs == {}
+
+
+def test_the_registered_specification_keeps_its_own_arguments() -> None:
+    environment_specification(find_task(RESERVOIR, EnvironmentConfig(kwargs={"goal": 4.0})))
+    assert gymnasium.spec(RESERVOIR).kwargs == {}
+
+
+@pytest.mark.parametrize("name", [RESERVOIR, SWITCH, "Hopper-v5", "ALE/Pong-v5"])
+def test_a_task_survives_json(name: str) -> None:
+    task = find_task(name, EnvironmentConfig(kwargs={"goal": 2.0}) if name == RESERVOIR else None)
+    assert TaskSpec.from_dict(json.loads(json.dumps(asdict(task)))) == task
+
+
+def test_a_task_of_an_earlier_version_is_read() -> None:
+    """As a checkpoint held it before environments had arguments, starts, slices and bounds of their own."""
+    known = asdict(find_task("InvertedPendulum-v5"))
+    for later in ("action_start", "observation_slices", "environment_kwargs", "has_environment"):
+        known.pop(later)
+    assert TaskSpec.from_dict(known) == find_task("InvertedPendulum-v5")
+
+
+@pytest.mark.parametrize(
+    ("part", "space", "message"),
+    [
+        (
+            "observation_space",
+            spaces.Box(0, 255, (84, 84, 3), np.uint8),
+            "pictures are served of Atari games only",
+        ),
+        ("observation_space", spaces.Text(5), "observation space Text"),
+        (
+            "observation_space",
+            spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))}),
+            "observation a space Sequence",
+        ),
+        ("observation_space", spaces.Tuple((spaces.Discrete(2),)), "observation space Tuple"),
+        ("action_space", spaces.MultiDiscrete([2, 3]), "action space MultiDiscrete"),
+        ("action_space", spaces.Box(-np.inf, np.inf, (2,)), "a bound is infinite or empty here"),
+        ("action_space", spaces.Box(0, 5, (2,), np.int64), "bounded Box of floats and Discrete are"),
+    ],
+)
+def test_spaces_that_cannot_be_handled_are_named(part: str, space: gymnasium.Space, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        find_task("Own/Strange-v0", EnvironmentConfig(kwargs={part: space}))
+    assert str(refusal.value).startswith("environment Own/Strange-v0: ")
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        (
+            "Hoper-v5",
+            EnvironmentConfig(),
+            "environment 'Hoper-v5' is not known to Gymnasium; did you mean 'Hopper-v",
+        ),
+        ("os:Anything-v0", EnvironmentConfig(), "is not known to Gymnasium; `modules` names modules"),
+        ("Own/Endless-v0", EnvironmentConfig(), "has no time limit; set environment.max_episode_steps"),
+        (RESERVOIR, EnvironmentConfig(kwargs={"gaol": 1.0}), "cannot be made: TypeError"),
+    ],
+)
+def test_environments_that_cannot_be_had_are_named(name: str, config: EnvironmentConfig, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        find_task(name, config)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_time_limit_may_be_given_to_one_that_has_none() -> None:
+    task = find_task("Own/Endless-v0", EnvironmentConfig(max_episode_steps=4))
+    assert task.max_episode_steps == 4
+
+
+def test_data_may_name_what_is_known_and_nothing_else() -> None:
+    environments = Environments()
+    assert environments.get(SWITCH) == find_task(SWITCH)
+    assert environments.get("own_environments:Switch-v1") is None
+    assert environments.get("Nothing-v0") is None
+
+
+def test_references_are_established_ones_alone() -> None:
+    assert find_task("Hopper-v4").reference_max == find_task("Hopper-v5").reference_max == 3234.3
+    assert find_task("Ant-v5").reference_max is None
+    assert find_task("Ant-v5").normalized(100.0) is None
+
+
+def test_where_there_is_no_simulator_nothing_is_made() -> None:
+    with pytest.raises(ConfigError, match="has no simulator"):
+        make_environment(replace(find_task(SWITCH), has_environment=False))
