@@ -141,10 +141,10 @@ def to_dict(config: object) -> Tree:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
-    """Nested dicts as one dict of dotted keys, `{"planner.horizon": 4, …}`; lists stay values."""
+    """Nested dicts as one dict of dotted keys, `{"planner.horizon": 4, …}`; lists and empty dicts stay values."""
     flat: Tree = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value

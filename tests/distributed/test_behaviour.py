@@ -11,7 +11,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from system.distributed.behaviour import BehaviourAgent
 from system.envs import recording
-from system.envs.registry import make_environment
+from system.envs.registry import find_task, make_environment
 from system.errors import CheckpointError
 from system.types import Episode
 
@@ -21,7 +21,7 @@ NAME = "InvertedPendulum-v5"
 
 
 def make_agent(seed: int = 3) -> BehaviourAgent:
-    return BehaviourAgent(NAME, num_environments=4, env_runners=0, seed=seed)
+    return BehaviourAgent(find_task(NAME), num_environments=4, env_runners=0, seed=seed)
 
 
 @pytest.fixture(scope="module")

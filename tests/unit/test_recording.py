@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from system.envs.recording import RecordingEnvironment, make_recorded_environment
-from system.envs.registry import make_environment
+from system.envs.registry import find_task, make_environment
 from system.errors import SystemFailure
 from system.types import Episode
 
@@ -35,7 +35,7 @@ def the_one(recording: RecordingEnvironment) -> Episode:
 
 
 def test_a_recording_holds_what_happened_whatever_the_learner_is_shown() -> None:
-    shown = make_recorded_environment(NAME, reward_scale=0.1)
+    shown = make_recorded_environment(find_task(NAME), reward_scale=0.1)
     recording = shown.env
     assert isinstance(recording, RecordingEnvironment)
     observations, scaled = play(shown, 3)
