@@ -20,8 +20,8 @@ from system.data.prepared import PreparedData
 from system.errors import CheckpointError, ConfigError, Interrupted
 from system.families.registry import family_of
 from system.models.devices import resolve_device
-from system.runs.checkpoint import CheckpointContent, FoundCheckpoint, find_checkpoint
-from system.runs.progress import Stage
+from system.runs.checkpoint import FOLDER, CheckpointContent, FoundCheckpoint, find_checkpoint
+from system.runs.progress import Progress, Stage
 from system.runs.run_directory import CONFIG, SUMMARY, RunDirectory
 from system.runs.saved_agent import check_same_model, load_run_checkpoint, open_agent
 from system.tracking.composite import CompositeTracker, make_tracker
@@ -84,6 +84,32 @@ def _check_work(config: RunConfig, address: str | None, start: Path | None) -> N
         resolve_device(config)
 
 
+def _check_start(run_dir: RunDirectory, start: Path | None) -> None:
+    """A directory goes on with what it began with: another checkpoint would not be used.
+
+    Raises:
+        ConfigError: its run began with pretraining of its own, or with another run's checkpoint.
+    """
+    found = None if start is None else run_dir.newest_checkpoint()
+    if start is None or found is None:
+        return
+    progress = Progress.from_dict(found.content.documents["progress"])
+    began = progress.started_from
+    is_of_an_earlier_version = began is None and not progress.pretrain_steps and progress.stage != "offline"
+    if is_of_an_earlier_version or _run_of(start) in (began, str(run_dir.path.resolve())):
+        return
+    raise ConfigError(
+        f"--checkpoint: {start} would not be used, since the run in {run_dir.path} began with "
+        f"{began or 'pretraining of its own'}; another --run-dir leaves that run alone, --restart moves it aside"
+    )
+
+
+def _run_of(checkpoint: Path) -> str:
+    """The run directory of a checkpoint, if it lies in one, else its own folder."""
+    path = checkpoint.resolve()
+    return str(path.parent.parent if path.parent.name == FOLDER else path)
+
+
 def run_until(
     config: RunConfig,
     path: Path,
@@ -111,6 +137,7 @@ def run_until(
     """
     _check_work(config, address, start)
     with RunDirectory.claim(path, config, restart=restart) as run_dir:
+        _check_start(run_dir, start)
         summary = run_dir.finished(until)
         if summary is not None:
             if config.tracking.mlflow:
@@ -239,6 +266,7 @@ def _begin(run: Experiment, origin: _Origin | None) -> None:
         run.tracker.note(line)
     if origin is not None and origin.is_pretrained:
         run.start_from(origin.path, origin.content)
+        run.progress.started_from = _run_of(origin.path)
         run.progress.stage = "offline_evaluation"
     elif origin is not None:
         run.begin_with(origin.path, origin.content)

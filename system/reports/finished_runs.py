@@ -193,12 +193,19 @@ def _setting(run: FinishedRun, representatives: Sequence[FinishedRun]) -> str:
 def _read_json(file: Path) -> Any:
     try:
         if not file.is_file():
-            raise DataError(f"{file}: no such file; the run is unfinished, or {file.parent} is no run directory")
+            raise DataError(_nothing_to_read(file))
         if file.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{file}: larger than {MAX_FILE_BYTES} bytes: not the summary of a finished run")
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not the summary of a finished run ({type(error).__name__}: {error})") from None
+
+
+def _nothing_to_read(file: Path) -> str:
+    """Why there is no summary, as far as that can be seen."""
+    if file.name != FILE:
+        return f"{file}: no such run directory"
+    return f"{file}: no such file; the run is unfinished, or {file.parent} is no run directory"
 
 
 def _policy_records(entries: Sequence[JsonFields]) -> dict[tuple[str, str], PolicyRecord]:

@@ -36,6 +36,7 @@ class Progress:
 
     Attributes:
         stage: the one that is being worked on.
+        started_from: the run directory, or the folder, of the checkpoint that replaced pretraining; None if none.
         pretrain_steps, online_update_steps: update steps made in the two training stages.
         env_steps, episodes: collected online and acknowledged by the replay.
         weights_version: how often the weights have changed; what acts is stamped with it.
@@ -52,6 +53,7 @@ class Progress:
     """
 
     stage: Stage = "offline"
+    started_from: str | None = None
     pretrain_steps: int = 0
     online_update_steps: int = 0
     env_steps: int = 0

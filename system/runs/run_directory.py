@@ -141,7 +141,7 @@ class RunDirectory:
             was, now = flatten(to_dict(before)).get(key), flatten(to_dict(config)).get(key)
             raise ConfigError(
                 f"{key}: {self.path} was made with {was!r}, now {now!r} is asked for; "
-                "--restart moves the old run aside"
+                "another --run-dir leaves that run alone, --restart moves it aside"
             )
         if before != config and self.finished("done") is None:
             write_durably(file, dump_yaml(config).encode())

@@ -102,5 +102,6 @@ def test_another_file_in_its_place_is_refused(
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert str(tmp_path / "summary.json") in refuse(capsys, tmp_path)
+    assert f"{tmp_path / 'summary.json'}: no such file; the run is unfinished" in refuse(capsys, tmp_path)
+    assert f"{tmp_path / 'nothing'}: no such run directory" in refuse(capsys, tmp_path / "nothing")
     assert str(tmp_path / "absent") in refuse(capsys, tmp_path / "absent")

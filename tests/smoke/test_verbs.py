@@ -125,6 +125,26 @@ def test_finetune_starts_from_a_checkpoint(finished: Path, tmp_path: Path) -> No
     assert before == after
 
 
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_tiny_config(tmp_path)
+    begun, own = tmp_path / "begun", tmp_path / "own"
+    words = [str(config), "--quiet", "--run-dir"]
+    assert main(["pretrain", *words, str(own)]) == 0
+    assert main(["finetune", *words, str(begun), "--checkpoint", str(own)]) == 0
+    for again in (own, next((own / "checkpoints").glob("0*"))):
+        assert main(["finetune", *words, str(begun), "--checkpoint", str(again)]) == 0
+    capsys.readouterr()
+    for directory, source in ((begun, str(own)), (own, "pretraining of its own")):
+        assert main(["finetune", *words, str(directory), "--checkpoint", str(finished / "run")]) == 2
+        error = capsys.readouterr().err
+        assert f"would not be used, since the run in {directory} began with {source};" in error
+        assert error.count("\n") == 1
+    assert main(["finetune", *words, str(own), "--checkpoint", str(own)]) == 0, "its own is what it goes on from"
+    assert read_summary(own)["next_stage"] == "done"
+
+
 def test_finetune_refuses_another_models_checkpoint(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

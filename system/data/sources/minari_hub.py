@@ -37,5 +37,5 @@ def download_dataset(dataset_id: str, root: Path, timeout_seconds: float = TIMEO
     if "Connect" in last or "OfflineMode" in last:
         return "Minari's hub cannot be reached"
     if "huggingface_hub" in last:
-        return "the hub's client is not installed (pip install 'offline-to-online[hub]')"
+        return "the hub's client is not installed"
     return last.split(": ", maxsplit=1)[-1][:200]
