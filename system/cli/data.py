@@ -67,7 +67,13 @@ def _check(arguments: argparse.Namespace) -> int:
     named = dataset_called(arguments.dataset, arguments.path, download=arguments.download)
     config = _asked(arguments, named)
     environments = Environments(config.environment)
-    report = check_dataset(config.dataset, environments=environments, environment_id=config.environment.id)
+    asked = config.environment
+    report = check_dataset(
+        config.dataset,
+        environments=environments,
+        environment_id=asked.id,
+        max_episode_steps=asked.max_episode_steps,
+    )
     print(format_report(report))
     return 2 if report.faults else 0
 
@@ -87,7 +93,13 @@ def _convert(arguments: argparse.Namespace) -> int:
     if config.dataset.max_transitions is not None and not source.is_drawn_from:
         raise ConfigError(f"--steps: {source.name} files are converted whole")
     environments = Environments(config.environment)
-    opened = open_dataset(config.dataset, environments, config.environment.id, seed=arguments.seed)
+    opened = open_dataset(
+        config.dataset,
+        environments,
+        config.environment.id,
+        max_episode_steps=config.environment.max_episode_steps,
+        seed=arguments.seed,
+    )
     conversion = convert(
         opened,
         arguments.dataset,

@@ -69,18 +69,22 @@ class DoctorReport:
 
 
 def check_dataset(
-    config: DatasetConfig, *, environments: Environments, environment_id: str | None = None
+    config: DatasetConfig,
+    *,
+    environments: Environments,
+    environment_id: str | None = None,
+    max_episode_steps: int | None = None,
 ) -> DoctorReport:
     """Reads a whole dataset and reports every fault instead of stopping at the first.
 
     Args:
         config: which dataset, and where; `on_bad_episode` plays no part.
-        environments, environment_id: as for `open_dataset`.
+        environments, environment_id, max_episode_steps: as for `open_dataset`.
 
     Raises:
         DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
     """
-    opened = open_dataset(config, environments, environment_id)
+    opened = open_dataset(config, environments, environment_id, max_episode_steps=max_episode_steps)
     task = opened.task
     tally = FrameTally(task)
     fit: dict[int, Episode] = {}

@@ -42,6 +42,7 @@ def load_dataset(
     *,
     environments: Environments,
     environment_id: str | None = None,
+    max_episode_steps: int | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> LoadedDataset:
@@ -49,7 +50,7 @@ def load_dataset(
 
     Args:
         config: which, where and how strict.
-        environments, environment_id: as for `open_dataset`.
+        environments, environment_id, max_episode_steps: as for `open_dataset`.
         discount: γ of the returns-to-go.
         cache_folder: where the columns are kept, one episode after the other, and memory-mapped from there;
             None keeps nothing and holds them in memory.
@@ -57,7 +58,7 @@ def load_dataset(
     Raises:
         DataError: the dataset is missing, unsafe, of another environment, or unfit.
     """
-    opened = open_dataset(config, environments, environment_id)
+    opened = open_dataset(config, environments, environment_id, max_episode_steps=max_episode_steps)
     digest = _digest(opened)
     dropped: list[str] = []
     store = None
@@ -78,13 +79,14 @@ def load_datasets(
     *,
     environments: Environments,
     environment_id: str | None = None,
+    max_episode_steps: int | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> list[LoadedDataset]:
     """Loads the configured dataset and those that it is trained on together with (`dataset.also`).
 
     Args:
-        config, environments, environment_id, discount, cache_folder: as for `load_dataset`.
+        config, environments, environment_id, max_episode_steps, discount, cache_folder: as for `load_dataset`.
 
     Returns:
         One or more datasets whose episodes can be in one store; several only of discrete tasks that show
@@ -99,6 +101,7 @@ def load_datasets(
                 config,
                 environments=environments,
                 environment_id=environment_id,
+                max_episode_steps=max_episode_steps,
                 discount=discount,
                 cache_folder=cache_folder,
             )

@@ -60,7 +60,7 @@ configuration's context length. `torch.export.load` is for files whose origin yo
 def _data(saved: SavedAgent, summary: Mapping[str, Any]) -> str:
     dataset = summary.get("dataset")
     if not isinstance(dataset, Mapping):
-        return f"Data: {saved.config.dataset.id}."
+        return f"Data: {saved.config.dataset.name}."
     return (
         f"Data: {dataset.get('id')}, {dataset.get('episodes')} episodes, {dataset.get('steps')} steps, "
         f"mean return {_number(dataset.get('return_mean'))}."

@@ -79,6 +79,7 @@ def _load(config: RunConfig, cache_folder: Path) -> list[LoadedDataset]:
         config.dataset,
         environments=Environments(config.environment),
         environment_id=config.environment.id,
+        max_episode_steps=config.environment.max_episode_steps,
         discount=config.discount,
         cache_folder=cache_folder,
     )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import system
-from system.config.registry import PLANNERS
+from system.config.registry import FAMILIES, PLANNERS
+from system.data.sources.protocol import SOURCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -17,7 +18,8 @@ def test_every_block_runs_after_those_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    registered = dict(PLANNERS)
+    registries: list[dict[str, Any]] = [FAMILIES, PLANNERS, SOURCES]
+    before = [dict(registry) for registry in registries]
     text = PAGE.read_text()
     names: dict[str, Any] = {"__name__": "page"}
     try:
@@ -25,13 +27,15 @@ def test_every_block_runs_after_those_before_it(
             line = text.count("\n", 0, block.start(1))
             exec(compile("\n" * line + block.group(1), str(PAGE), "exec"), names)
     finally:
-        PLANNERS.clear()
-        PLANNERS.update(registered)
+        for registry, entries in zip(registries, before, strict=True):
+            registry.clear()
+            registry.update(entries)
     said = capsys.readouterr().out
     assert "planner.horizn: unknown key; did you mean planner.horizon?" in said
     assert "tensor(6.8500)" in said
     assert "cautious_mpc_q" in said
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "policy"}
+    assert "cautious cautious_mpc\n" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "policy", "robot.jsonl"}
 
 
 def test_the_page_names_the_whole_surface() -> None:
