@@ -93,6 +93,10 @@ class TaskSpec:
         """Actions are numbers of buttons, not vectors."""
         return bool(self.valid_actions)
 
+    def steps_until_cut(self, cut: int | None) -> int:
+        """Steps of an episode that is cut after so many, if it is; never more than the task's own limit."""
+        return min(cut or self.max_episode_steps, self.max_episode_steps)
+
     def normalized(self, episode_return: float) -> float | None:
         """100·(return − min)/(max − min), or None where the references are unknown."""
         if self.reference_min is None or self.reference_max is None:

@@ -160,4 +160,6 @@ def format_summary(summary: dict[str, Any]) -> str:
     ]
     if dropped:
         lines.append(f"survived: episode_dropped {dropped}")
-    return "\n".join([*lines, "", f"next: o2o data check {dataset['id']} --path {dataset['path']}"])
+    modules = summary["config"]["modules"]
+    known = f" --modules {','.join(modules)}" if modules else ""
+    return "\n".join([*lines, "", f"next: o2o data check {dataset['id']} --path {dataset['path']}{known}"])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from system.config import DatasetConfig, RunConfig
     from system.data.doctor import DoctorReport
     from system.types import TaskSpec
 
@@ -15,22 +16,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the sub-verbs and their options."""
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     check = verbs.add_parser("check", help="coverage, returns, endings, and every fault by episode and step")
-    check.add_argument("dataset", help="id, for example hopper/medium-v0 (o2o/… come with the package), or a path")
+    check.add_argument("dataset", help="id, as hopper/medium-v0 (o2o/… come with the package), or a path")
     check.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
     check.add_argument("--download", action="store_true", help="ask Minari's hub for a dataset that is not there")
-    check.add_argument("--environment", help="Gymnasium id instead of the dataset's own; none: the data alone")
-    check.add_argument("--modules", default="", help="modules to import first, which register environments")
+    _add_reading(check)
     check.set_defaults(perform=_check)
     convert = verbs.add_parser("convert", help="a Minari dataset made of files in another layout")
-    convert.add_argument("file", type=Path, help="file or folder: D4RL, robomimic, OGBench, DQN-replay, tables")
+    convert.add_argument("file", help="file or folder: D4RL, robomimic, OGBench, DQN-replay, or tables")
     convert.add_argument("dataset", help="id of the new dataset, for example atari/pong/replay-v0")
-    convert.add_argument("--environment", help="Gymnasium id, or ALE/Pong-v5 of a game (default: the file's own)")
-    convert.add_argument("--modules", default="", help="modules to import first, which register environments")
-    convert.add_argument("--drop", action="store_true", help="leave unfit episodes out, instead of refusing all")
     convert.add_argument("--steps", type=int, help="DQN-replay: at most so many are drawn (default: 100000)")
     convert.add_argument("--seed", type=int, default=0, help="of the draw")
     convert.add_argument("--path", help="folder of local datasets (default: MINARI_DATASETS_PATH)")
+    _add_reading(convert)
     convert.set_defaults(perform=_convert)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Options that say how data are read, and what they are of."""
+    parser.add_argument("--environment", help="Gymnasium id instead of the data's own; none: the data alone")
+    parser.add_argument("--modules", default="", help="modules to import first, which register environments")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of a run's sections dataset or environment, for example dataset.on_bad_episode=drop; may be "
+        "repeated",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -40,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
         0; of `check`, 2 if the dataset has faults.
 
     Raises:
-        ConfigError: the environment is not known.
+        ConfigError: an option is wrong, or the environment is not known.
         DataError: data are missing, unsafe or unreadable.
     """
     return int(arguments.perform(arguments))
@@ -51,44 +64,63 @@ def _check(arguments: argparse.Namespace) -> int:
     from system.data.opening import dataset_called
     from system.envs.registry import Environments
 
-    _import_modules(arguments.modules)
-    config = dataset_called(arguments.dataset, arguments.path, download=arguments.download)
-    report = check_dataset(config, environments=Environments(), environment_id=arguments.environment)
+    named = dataset_called(arguments.dataset, arguments.path, download=arguments.download)
+    config = _asked(arguments, named)
+    environments = Environments(config.environment)
+    asked = config.environment
+    report = check_dataset(
+        config.dataset,
+        environments=environments,
+        environment_id=asked.id,
+        max_episode_steps=asked.max_episode_steps,
+    )
     print(format_report(report))
     return 2 if report.faults else 0
 
 
-def _import_modules(names: str) -> None:
-    from system.config.modules import import_modules
-
-    import_modules([name.strip() for name in names.split(",") if name.strip()], "--modules")
-
-
 def _convert(arguments: argparse.Namespace) -> int:
+    from system.config import DatasetConfig
     from system.data.conversion import convert
-    from system.data.opening import open_source
+    from system.data.opening import open_dataset
     from system.data.sources.minari_layout import default_root
-    from system.data.sources.protocol import ReadOptions, source_of
+    from system.data.sources.protocol import source_of
     from system.envs.registry import Environments, environment_specification
     from system.errors import ConfigError
 
-    _import_modules(arguments.modules)
-    source = source_of(arguments.file)
-    if arguments.steps is not None and not source.is_drawn_from:
+    source = source_of(Path(arguments.file))
+    steps = arguments.steps or (DRAWN_STEPS if source.is_drawn_from else None)
+    config = _asked(arguments, DatasetConfig(file=arguments.file, max_transitions=steps))
+    if config.dataset.max_transitions is not None and not source.is_drawn_from:
         raise ConfigError(f"--steps: {source.name} files are converted whole")
-    steps = (arguments.steps or DRAWN_STEPS) if source.is_drawn_from else None
-    options = ReadOptions(max_steps=steps, seed=arguments.seed)
-    opened = open_source(source, arguments.file, options, Environments(), arguments.environment)
+    environments = Environments(config.environment)
+    opened = open_dataset(
+        config.dataset,
+        environments,
+        config.environment.id,
+        max_episode_steps=config.environment.max_episode_steps,
+        seed=arguments.seed,
+    )
     conversion = convert(
         opened,
         arguments.dataset,
         root=Path(arguments.path) if arguments.path else default_root(),
         environment_specification=environment_specification(opened.task),
-        drop=arguments.drop,
+        drop=config.dataset.on_bad_episode == "drop",
     )
     lines = [f"note: {note}" for note in conversion.notes] + [f"left out: {line}" for line in conversion.dropped]
     print("\n".join([*lines, f"{conversion.num_episodes} episodes written to {conversion.folder}"]))
     return 0
+
+
+def _asked(arguments: argparse.Namespace, dataset: "DatasetConfig") -> "RunConfig":
+    """What a run's configuration would say of the data and their environment."""
+    from system.cli.options import PRESETS
+    from system.config import RunConfig
+    from system.config.loading import load_config, to_dict
+
+    modules = [name.strip() for name in arguments.modules.split(",") if name.strip()]
+    tree = {"modules": modules, "dataset": to_dict(dataset), "environment": {"id": arguments.environment}}
+    return load_config(RunConfig, tree, arguments.overrides, presets=PRESETS)
 
 
 def format_report(report: "DoctorReport") -> str:

@@ -174,9 +174,10 @@ def _check_actions(dataset: str, space: BoxBounds | DiscreteSpace, task: TaskSpe
     where = f"but {task.environment_id} has"
     kind = "discrete actions" if task.is_discrete else "action dimensions"
     if isinstance(space, DiscreteSpace):
-        if not task.is_discrete or space.count != task.action_dim:
+        fits = space.count <= task.action_dim if space.is_least else space.count == task.action_dim
+        if not task.is_discrete or not fits:
             raise DataError(f"{dataset} {space.count} discrete actions, {where} {task.action_dim} {kind}")
-        if space.start != task.action_start:
+        if not space.is_least and space.start != task.action_start:
             raise DataError(f"{dataset} actions counted from {space.start}, {where} them from {task.action_start}")
         return
     if task.is_discrete or space.dim != task.action_dim:

@@ -26,7 +26,7 @@ class Coverage:
     """Moments of one quantity over all steps; actions in [−1, 1], the rest in the task's own units.
 
     Attributes:
-        name: `observation 3`, `action 0` or `reward`.
+        name: `observation 3` or the name of the dimension, `action 0` or `reward`.
         minimum, mean, std, maximum: over the steps.
     """
 
@@ -70,18 +70,22 @@ class DoctorReport:
 
 
 def check_dataset(
-    config: DatasetConfig, *, environments: Environments, environment_id: str | None = None
+    config: DatasetConfig,
+    *,
+    environments: Environments,
+    environment_id: str | None = None,
+    max_episode_steps: int | None = None,
 ) -> DoctorReport:
     """Reads a whole dataset and reports every fault instead of stopping at the first.
 
     Args:
         config: which dataset, and where; `on_bad_episode` plays no part.
-        environments, environment_id: as for `open_dataset`.
+        environments, environment_id, max_episode_steps: as for `open_dataset`.
 
     Raises:
         DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
     """
-    opened = open_dataset(config, environments, environment_id)
+    opened = open_dataset(config, environments, environment_id, max_episode_steps=max_episode_steps)
     task = opened.task
     tally = FrameTally(task)
     fit: dict[int, Episode] = {}
@@ -151,7 +155,9 @@ def _coverage(episodes: list[Episode], task: TaskSpec) -> list[Coverage]:
     columns: list[tuple[str, np.ndarray]] = []
     if task.frame_shape is None:
         observations = np.concatenate([episode.observations for episode in episodes]).astype(np.float64)
-        columns += [(f"observation {index}", column) for index, column in enumerate(observations.T)]
+        numbered = [f"observation {index}" for index in range(task.observation_dim)]
+        names = task.observation_names if task.observation_slices else numbered
+        columns += list(zip(names, observations.T, strict=True))
     if not task.is_discrete:
         actions = np.concatenate([episode.actions for episode in episodes]).astype(np.float64)
         columns += [(f"action {index}", column) for index, column in enumerate(actions.T)]

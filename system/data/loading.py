@@ -26,6 +26,7 @@ class LoadedDataset:
         task: of the environment that the data were collected in, with the dataset's own reference scores.
         dropped: a line for each episode left out (`on_bad_episode: drop`).
         digest: sha256 of the data file, or of the digests of several.
+        notes: lines that a person should see of what the data lack.
     """
 
     id: str
@@ -33,6 +34,7 @@ class LoadedDataset:
     task: TaskSpec
     dropped: list[str]
     digest: str
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(
@@ -40,6 +42,7 @@ def load_dataset(
     *,
     environments: Environments,
     environment_id: str | None = None,
+    max_episode_steps: int | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> LoadedDataset:
@@ -47,7 +50,7 @@ def load_dataset(
 
     Args:
         config: which, where and how strict.
-        environments, environment_id: as for `open_dataset`.
+        environments, environment_id, max_episode_steps: as for `open_dataset`.
         discount: γ of the returns-to-go.
         cache_folder: where the columns are kept, one episode after the other, and memory-mapped from there;
             None keeps nothing and holds them in memory.
@@ -55,7 +58,7 @@ def load_dataset(
     Raises:
         DataError: the dataset is missing, unsafe, of another environment, or unfit.
     """
-    opened = open_dataset(config, environments, environment_id)
+    opened = open_dataset(config, environments, environment_id, max_episode_steps=max_episode_steps)
     digest = _digest(opened)
     dropped: list[str] = []
     store = None
@@ -63,12 +66,12 @@ def load_dataset(
         cached = cache_folder / _cache_key(digest, config, opened, discount)
         known = _open_cache(cached)
         if known is not None:
-            return LoadedDataset(opened.name, known[0], opened.task, known[1], digest)
+            return LoadedDataset(opened.name, known[0], opened.task, known[1], digest, opened.facts.notes)
         store = _write_cache(cached, _read_episodes(config, opened, dropped), dropped, discount)
     if store is None:
         dropped.clear()
         store = EpisodeStore.from_episodes(_read_episodes(config, opened, dropped), discount=discount)
-    return LoadedDataset(opened.name, store, opened.task, dropped, digest)
+    return LoadedDataset(opened.name, store, opened.task, dropped, digest, opened.facts.notes)
 
 
 def load_datasets(
@@ -76,13 +79,14 @@ def load_datasets(
     *,
     environments: Environments,
     environment_id: str | None = None,
+    max_episode_steps: int | None = None,
     discount: float,
     cache_folder: Path | None = None,
 ) -> list[LoadedDataset]:
     """Loads the configured dataset and those that it is trained on together with (`dataset.also`).
 
     Args:
-        config, environments, environment_id, discount, cache_folder: as for `load_dataset`.
+        config, environments, environment_id, max_episode_steps, discount, cache_folder: as for `load_dataset`.
 
     Returns:
         One or more datasets whose episodes can be in one store; several only of discrete tasks that show
@@ -97,6 +101,7 @@ def load_datasets(
                 config,
                 environments=environments,
                 environment_id=environment_id,
+                max_episode_steps=max_episode_steps,
                 discount=discount,
                 cache_folder=cache_folder,
             )

@@ -66,7 +66,12 @@ def dataset_called(dataset: str, path: str | None = None, *, download: bool = Tr
 
 
 def open_dataset(
-    config: DatasetConfig, environments: Environments, environment_id: str | None = None
+    config: DatasetConfig,
+    environments: Environments,
+    environment_id: str | None = None,
+    *,
+    max_episode_steps: int | None = None,
+    seed: int = 0,
 ) -> OpenedDataset:
     """Finds a dataset by its id, downloading it where that is needed and allowed, or a file by its path.
 
@@ -74,6 +79,8 @@ def open_dataset(
         config: which, and where.
         environments: the environments that data may name; nothing else is ever built from what they say.
         environment_id: instead of what the data say, if anything; `none`: they are data alone.
+        max_episode_steps: the time limit of data alone, instead of what they say; None for that.
+        seed: of the draw from data that are drawn from.
 
     Raises:
         DataError: there is none, it is unsafe or damaged, or of another environment.
@@ -84,18 +91,23 @@ def open_dataset(
         path = Path(config.file)
         source = source_of(path)
     most = config.max_transitions if source.is_drawn_from else None
-    options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most)
-    return open_source(source, path, options, environments, environment_id)
+    options = ReadOptions(name=config.name, observation_keys=config.observation_keys, max_steps=most, seed=seed)
+    return open_source(source, path, options, environments, environment_id, max_episode_steps)
 
 
 def open_source(
-    source: Source, path: Path, options: ReadOptions, environments: Environments, environment_id: str | None = None
+    source: Source,
+    path: Path,
+    options: ReadOptions,
+    environments: Environments,
+    environment_id: str | None = None,
+    max_episode_steps: int | None = None,
 ) -> OpenedDataset:
     """Says what task a file or folder of a known layout is of.
 
     Args:
         source, path, options: what is read, and how.
-        environments, environment_id: as for `open_dataset`.
+        environments, environment_id, max_episode_steps: as for `open_dataset`.
 
     Raises:
         DataError: as for `open_dataset`.
@@ -106,6 +118,8 @@ def open_source(
         facts = replace(facts, environment_id=None if environment_id == NO_ENVIRONMENT else environment_id)
     task = dataset_task(name, facts, environments)
     if task is None:
+        if max_episode_steps is not None:
+            facts = replace(facts, max_episode_steps=max_episode_steps)
         unknown = TaskSpec(name, 1, 1, 1, has_environment=False)
         task = task_of_data(name, facts, source.read(path, unknown, options))
     if not facts.has_scores:

@@ -106,6 +106,9 @@ def _layout_metadata(task: TaskSpec) -> dict[str, Any]:
         "observation_space": _observation_space(task),
         "action_space": _action_space(task),
     }
+    if not task.has_environment:
+        metadata["max_episode_steps"] = task.max_episode_steps
+        metadata["observation_names"] = list(task.observation_names) if task.observation_slices else []
     if task.reference_min is not None and task.reference_max is not None:
         metadata["ref_min_score"] = task.reference_min
         metadata["ref_max_score"] = task.reference_max

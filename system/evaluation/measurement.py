@@ -48,7 +48,7 @@ class Measurer:
         self.config = config
         self.before_decision = before_decision
         evaluation = config.evaluation
-        limit = evaluation.max_episode_steps
+        limit = task.steps_until_cut(evaluation.max_episode_steps)
         noops = evaluation.noop_max if task.frame_shape is not None else 0
         count = evaluation.num_environments
         self.environments = EnvironmentBatch(task, count, max_episode_steps=limit, noop_max=noops)

@@ -41,6 +41,7 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
     if len(training) == 0:
         raise ConfigError(f"dataset.validation_fraction: leaves none of {whole.num_episodes} episodes to train on")
     training, validation, notes = _without_repetitions(whole, training, validation)
+    notes = (*(f"{dataset.id}: {note}" for dataset in datasets for note in dataset.notes), *notes)
     store = whole.select(training)
     most = config.dataset.max_transitions
     if most is not None:
@@ -78,6 +79,7 @@ def _load(config: RunConfig, cache_folder: Path) -> list[LoadedDataset]:
         config.dataset,
         environments=Environments(config.environment),
         environment_id=config.environment.id,
+        max_episode_steps=config.environment.max_episode_steps,
         discount=config.discount,
         cache_folder=cache_folder,
     )

@@ -45,7 +45,7 @@ class RolloutWorker:
         return EnvironmentBatch(
             self.task,
             online.environments_per_worker,
-            max_episode_steps=online.max_episode_steps,
+            max_episode_steps=self.task.steps_until_cut(online.max_episode_steps),
             noop_max=self.config.evaluation.noop_max if frames else 0,
         )
 

@@ -1,7 +1,9 @@
 """What pages tell a user to type is understood: verbs, options, presets, keys, files; how-tos run, made small."""
 
+import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,24 +20,34 @@ from system.config.loading import config_from_dict, load_config, present_key, pr
 from system.config.registry import FAMILIES, PLANNERS
 from system.errors import ConfigError
 from system.sweeps.plan import load_sweep, plan_sweep
-from tests.support.doc_pages import PAGES, ROOT, RUNBOOK, blocks, commands, inline_code, name_of, o2o_commands
+from tests.support.doc_pages import (
+    PAGES,
+    ROOT,
+    RUNBOOK,
+    blocks,
+    code_lines,
+    commands,
+    inline_code,
+    name_of,
+    o2o_commands,
+)
 
 CONFIGURED = {"run": RunConfig, "pretrain": RunConfig, "finetune": RunConfig, "collect": CollectConfig}
 OF_A_CHECKPOINT = ("evaluate", "export")
 COMMANDS = [(page, words) for page in PAGES for words in o2o_commands(page)]
 SWEEPS = ROOT / "tune_configs"
 
-SMOKE = {
-    "own-planner.md": ["--set", "pretrain.update_steps=4", "--set", "online.env_steps=0"],
-    "own-family.md": ["--set", "tracking.every_update_steps=10"],
-    "runs.md": [
-        *("--set", "pretrain.update_steps=4", "--set", "online.env_steps=0"),
-        *("--set", "evaluation.policies=[rcbc_mode, forward_mpc_q]"),
-    ],
+FEW = ("pretrain.update_steps=4", "online.env_steps=0")
+SMOKE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "own-planner.md": ("", FEW),
+    "own-family.md": ("", ("pretrain.update_steps=4",)),
+    "own-data.md": ("From files to a policy", FEW),
+    "own-environment.md": ("", (*FEW, "evaluation.policies=[rcbc_mode, forward_mpc_q]")),
+    "runs.md": ("", (*FEW, "evaluation.policies=[forward_mpc_q]")),
 }
-"""Pages whose commands are run one after another, and what makes their runs smaller."""
+"""Pages whose commands are run one after another (of one section, if it is named), and what makes runs smaller."""
 
-UNTRIED = {"sweep", "doctor", "collect"}
+UNTRIED = {"sweep", "doctor"}
 """Verbs that take longer or look at this machine; they have smoke tests of their own."""
 
 
@@ -169,17 +181,42 @@ def test_the_how_to_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its indented commands, in their order, in an empty folder."""
-    page = ROOT / "docs" / name
+    page, (section, settings) = ROOT / "docs" / name, SMOKE[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     write_files(page, tmp_path)
-    typed = page.read_text().split("\n")
-    for words in o2o_commands(page):
-        is_typed = any(line.startswith(f"    o2o {' '.join(words[:2])}") for line in typed)
-        if not is_typed or words[0] in UNTRIED:
-            continue
-        smaller = [*SMOKE[name], "--set", "tracking.mlflow=false", "--quiet"] if words[0] == "run" else []
-        assert main([*words, *smaller]) == 0, capsys.readouterr().err
+    text = page.read_text()
+    if section:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    smaller = [word for each in (*settings, "tracking.mlflow=false") for word in ("--set", each)]
+    typed = commands("\n".join(f"    {line}" for line in code_lines(text)))
+    assert len(typed) >= 3
+    for program, *words in typed:
+        if program == "python":
+            subprocess.run([sys.executable, *words], check=True)
+        elif program == "o2o" and words[0] not in UNTRIED:
+            added = [*smaller, "--quiet"] if words[0] in ("run", "pretrain") else []
+            assert main([*words, *added]) == 0, capsys.readouterr().err
+    if name == "runs.md":
+        check_names_of_results(text, Path("runs/smoke-0"))
+    if name == "own-environment.md":
+        records = json.loads(Path("runs/tank-0/summary.json").read_text())["evaluations"]
+        lengths = [each["length_mean"] for each in records]
+        assert lengths == [20.0] * 2, "a cut at 50 does not outlast the limit of 20"
+
+
+def check_names_of_results(text: str, run_dir: Path) -> None:
+    """What the page says is in a run directory and a summary is there, and nothing else is in the directory."""
+    named = {}
+    for title in ("What is in a run directory", "summary.json"):
+        table = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (`[^|]+`) \| (.*) \|$", table, re.MULTILINE)
+        named[title] = {name.rstrip("/"): what for cell, what in rows for name in re.findall(r"`([^`]+)`", cell)}
+    assert set(named["What is in a run directory"]) == {each.name for each in run_dir.iterdir()}
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert set(named["summary.json"]) <= set(summary)
+    fields = named["summary.json"]["evaluations"].partition(": ")[2]
+    assert {re.sub(r" \(.*\)", "", field) for field in fields.split(", ")} <= set(summary["evaluations"][0])
 
 
 def test_old_keys_are_refused_with_the_names_that_the_page_gives() -> None:

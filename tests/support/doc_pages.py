@@ -25,6 +25,9 @@ PLACEHOLDERS = {
 }
 """What stands in commands for something of the user's, and an example of it."""
 
+VERBS_ALONE = {"check", "convert", "--help"}
+"""What follows a verb where a sentence only mentions it."""
+
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LOOP = re.compile(r"^(for \w+ in [^;]*; do|done)$")
 
@@ -76,7 +79,7 @@ def o2o_commands(page: Path) -> list[list[str]]:
     for words in filled:
         if words[:2] == ["collect", PLACEHOLDERS["CONFIG"]]:
             words[1] = "pong-mixed"
-    return [words for words in filled if len(words) > 1 or words == ["doctor"]]
+    return [words for words in filled if words == ["doctor"] or not VERBS_ALONE.issuperset(words[1:])]
 
 
 def _commands_of(line: str, values: dict[str, str]) -> Iterator[list[str]]:

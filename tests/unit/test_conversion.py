@@ -100,3 +100,36 @@ def test_what_is_left_out_of_a_demonstration_is_said(tmp_path: Path) -> None:
 
     conversion = convert_file(write_robomimic(tmp_path / "low_dim.hdf5", make_episodes(), alter))
     assert conversion.notes == ["episode 1 (demo_1): 2 steps after its success are left out"]
+
+
+def test_data_alone_keep_their_time_limit_and_the_names_of_their_parts(tmp_path: Path) -> None:
+    file = write_robomimic(tmp_path / "low_dim.hdf5", [make_episode(6, "cut"), make_episode(4, "cut")])
+    words = ["data", "convert", str(file), ID, "--path", str(tmp_path / "datasets")]
+    assert main(words) == 0
+    configs = DatasetConfig(file=str(file)), DatasetConfig(id=ID, path=str(tmp_path / "datasets"), download=False)
+    first, second = (load_dataset(config, environments={}, discount=0.9) for config in configs)
+    assert second.store.complete.tolist() == first.store.complete.tolist() == [True, False]
+    assert replace(second.task, environment_id="") == replace(first.task, environment_id="")
+    assert second.task.observation_slices == (("object", 0, 2), ("robot0_eef_pos", 2, 3))
+    assert not second.task.has_environment
+
+
+def test_the_keys_of_a_run_say_how_a_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def alter(root: h5py.File) -> None:
+        root["data/demo_1/actions"][0] = np.nan
+
+    file = write_robomimic(tmp_path / "low_dim.hdf5", make_episodes(), alter)
+    words = ["data", "convert", str(file), ID, "--path", str(tmp_path / "datasets")]
+    assert main(words) == 2
+    assert "episode 1, step 0 (demo_1): action dimension 0 is nan" in capsys.readouterr().err
+    settings = ["--set", "dataset.on_bad_episode=drop", "--set", "dataset.observation_keys=[object]"]
+    assert main([*words, *settings]) == 0
+    out = capsys.readouterr().out
+    assert "left out: episode 1, step 0 (demo_1): action dimension 0 is nan" in out
+    assert "4 episodes written" in out
+    assert main(["data", "check", ID, "--path", str(tmp_path / "datasets")]) == 0
+    out = capsys.readouterr().out
+    assert "object[1]" in out
+    assert "robot0_eef_pos" not in out
+    assert main([*words, "--set", "dataset.observation_kys=[object]"]) == 2
+    assert "did you mean dataset.observation_keys" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_a_dataset_without_a_fit_episode_is_a_fault(tmp_path: Path) -> None:
 
 @pytest.fixture
 def toy_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "Environments", lambda: ENVIRONMENTS)
+    monkeypatch.setattr(registry, "Environments", lambda *_: ENVIRONMENTS)
 
 
 @pytest.mark.usefixtures("toy_registry")

@@ -151,6 +151,17 @@ def test_data_that_name_no_environment_are_a_task_of_their_own(tmp_path: Path) -
     assert load(tmp_path, environment_id="Toy-v0", environments=ENVIRONMENTS).task == TASK
 
 
+def test_a_time_limit_that_a_person_names_ends_episodes_of_data_alone(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    alone = load(tmp_path, environment_id="none")
+    lengths, ended = alone.store.lengths, alone.store.truncated
+    assert ended.any() and not alone.store.complete[ended].any()
+    longest = int(lengths[ended].max())
+    limited = load(tmp_path, environment_id="none", max_episode_steps=longest)
+    assert limited.task.max_episode_steps == longest
+    assert limited.store.complete.sum() == alone.store.complete.sum() + (lengths[ended] == longest).sum()
+
+
 def test_a_named_environment_can_be_left_out_or_replaced(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     assert load(tmp_path, environments=ENVIRONMENTS).task == TASK

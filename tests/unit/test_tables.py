@@ -81,10 +81,15 @@ def test_flags_on_the_last_row_count_for_the_step_before_it(tmp_path: Path) -> N
 def test_whole_numbers_in_one_column_action_are_discrete(tmp_path: Path) -> None:
     frame = table(make_episode(4, "cut")).drop(columns=["action_0", "action_1"])
     file = write_table(tmp_path / "a.csv", frame.assign(action=[0, 2, 1, 0, np.nan]))
-    assert describe_file(file).action_space == DiscreteSpace(3)
+    assert describe_file(file).action_space == DiscreteSpace(3, is_least=True)
     task = replace(TASK, action_dim=3, valid_actions=(0, 1, 2))
     (read,) = read_file(file, task)
     assert (read.actions.tolist(), find_faults(read, task)) == ([0, 2, 1, 0], [])
+    write_table(file, frame.assign(action=[0, 2, np.nan, 0, np.nan]))
+    (read,) = read_file(file, task)
+    assert [str(fault) for fault in find_faults(read, task)] == [
+        "episode 0: step 2: action is nan, not a whole number"
+    ]
     write_table(file, frame.assign(action=[0.5, 2, 1, 0, np.nan]))
     assert describe_file(file).action_space == BoxBounds(1, None, None)
 
@@ -151,6 +156,17 @@ def test_wrong_numbers_are_named_by_episode_step_line_and_column(
 def test_missing_columns_and_rows_are_refused(tmp_path: Path, frame: pandas.DataFrame, message: str) -> None:
     with pytest.raises(DataError, match=f"a.csv: {message}"):
         read_file(write_table(tmp_path / "a.csv", frame))
+
+
+def test_columns_of_lists_are_refused_by_name_and_others_left_alone(tmp_path: Path) -> None:
+    frame = table(make_episode(3, "cut"))
+    file = write_table(tmp_path / "a.parquet", frame.assign(video=[[1, 2]] * 4))
+    assert [len(each.rewards) for each in read_file(file)] == [3]
+    lists = frame.drop(columns=["observation_0", "observation_1", "observation_2"])
+    write_table(file, lists.assign(**{"observation.state": [[1.0, 2.0]] * 4}))
+    message = r"a.parquet: column observation.state holds list<.*expected a number a row"
+    with pytest.raises(DataError, match=message):
+        read_file(file)
 
 
 def test_every_file_of_a_folder_must_have_the_columns_of_the_first(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def describe(path: Path, options: ReadOptions) -> SourceFacts:
     count = int(actions.max()) + 1 if discrete else 0
     return SourceFacts(
         observation_space=BoxBounds(columns["observations"].shape[1], None, None),
-        action_space=DiscreteSpace(count) if discrete else BoxBounds(actions.shape[1], None, None),
+        action_space=DiscreteSpace(count, is_least=True) if discrete else BoxBounds(actions.shape[1], None, None),
         notes=tuple(_notes(columns)),
     )
 

@@ -63,10 +63,12 @@ class DiscreteSpace:
     Attributes:
         count: how many.
         start: number of the first.
+        is_least: there may be more: these are those that occur.
     """
 
     count: int
     start: int = 0
+    is_least: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class DatasetMetadata:
         observation_space, action_space: None where the metadata lack them; of observations in parts the flat
             vector's.
         observation_names: of the flat vector's dimensions; empty where the parts have no names.
+        max_episode_steps: the time limit of data without an environment; None of others.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
         sticky_probability: with which the environment repeated the last action instead (Atari); None where
             the specification does not say.
@@ -108,6 +111,7 @@ class DatasetMetadata:
     reference_max: float | None
     sticky_probability: float | None
     observation_names: tuple[str, ...] = ()
+    max_episode_steps: int | None = None
 
 
 def check_dataset_id(dataset_id: str) -> str:
@@ -180,6 +184,7 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
     environment_id, sticky_probability = _environment(dataset_id, content)
     space = _embedded(dataset_id, content, "observation_space")
     parts = None if space is None or _is_image(space) else observation_parts(dataset_id, space)
+    limit = content.get("max_episode_steps")
     return DatasetMetadata(
         environment_id=environment_id,
         total_episodes=total if isinstance(total, int) else None,
@@ -188,7 +193,8 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
         reference_min=reference_min,
         reference_max=reference_max,
         sticky_probability=sticky_probability,
-        observation_names=_names(parts or ()),
+        observation_names=_names(parts or ()) or _given_names(content, sum(part.dim for part in parts or ())),
+        max_episode_steps=limit if isinstance(limit, int) and limit > 0 else None,
     )
 
 
@@ -201,6 +207,13 @@ def read_observation_parts(dataset_id: str, folder: Path) -> tuple[ObservationPa
     if space is None or _is_image(space):
         return (ObservationPart((), 0),)
     return observation_parts(dataset_id, space)
+
+
+def _given_names(content: Mapping[str, Any], dim: int) -> tuple[str, ...]:
+    """As this package writes them beside a plain vector; none where they aren't one a dimension."""
+    names = content.get("observation_names")
+    fits = isinstance(names, list) and len(names) == dim and all(isinstance(name, str) for name in names)
+    return tuple(name[:LONGEST_ID] for name in names) if names and fits else ()
 
 
 def observation_parts(

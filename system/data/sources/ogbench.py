@@ -53,7 +53,7 @@ def describe(path: Path, options: ReadOptions) -> SourceFacts:
     goals = "no rewards: the data are of reaching goals, and every reward is 0 here"
     return SourceFacts(
         observation_space=BoxBounds(columns["observations"].shape[1], None, None),
-        action_space=DiscreteSpace(count) if discrete else BoxBounds(actions.shape[1], None, None),
+        action_space=DiscreteSpace(count, is_least=True) if discrete else BoxBounds(actions.shape[1], None, None),
         has_scores="rewards" in columns,
         notes=() if "rewards" in columns else (goals,),
     )

@@ -16,7 +16,7 @@ The last row of an episode may have neither action nor reward: it is what was se
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def describe(path: Path, options: ReadOptions) -> SourceFacts:
     others = ", ".join(columns.others[:MOST_NAMED]) + (", …" if len(columns.others) > MOST_NAMED else "")
     return SourceFacts(
         observation_space=BoxBounds(len(columns.observation), None, None),
-        action_space=DiscreteSpace(_num_actions(path)) if discrete else BoxBounds(len(columns.action), None, None),
+        action_space=_discrete_space(path) if discrete else BoxBounds(len(columns.action), None, None),
         observation_names=columns.observation,
         notes=(f"columns that are not read: {others}",) if others else (),
     )
@@ -105,7 +105,11 @@ def _episode(
         last_observation, observations = observations[-1], observations[:-1]
         flags = [_moved_forward(each) for each in flags]
         actions, rewards = actions[:-1], rewards[:-1]
-    if task.is_discrete and columns.is_numbered_action and (actions == np.round(actions)).all():
+    if task.is_discrete and columns.is_numbered_action:
+        broken = actions[:, 0] != np.round(actions[:, 0])
+        if broken.any():
+            step = int(np.argmax(broken))
+            return unreadable(number, f"step {step}: action is {actions[step, 0]:g}, not a whole number", origin)
         actions = actions[:, 0].astype(np.int64)
     episode = None
     if len(rewards):
@@ -121,15 +125,12 @@ def _episode(
         )
     if episode is None:
         return unreadable(number, "has no transition", origin)
-    length = len(episode.rewards)
-    early = [np.append(each[: length - 1], last) for each, last in zip(flags, _last_flags(episode), strict=True)]
-    return RawEpisode(
-        number, episode.observations, episode.actions, episode.rewards, early[0], early[1], origin=origin
+    earlier = len(episode.rewards) - 1
+    return replace(
+        episode,
+        terminations=np.append(flags[0][:earlier], episode.terminations[-1]),
+        truncations=np.append(flags[1][:earlier], episode.truncations[-1]),
     )
-
-
-def _last_flags(episode: RawEpisode) -> tuple[bool, bool]:
-    return bool(episode.terminations[-1]), bool(episode.truncations[-1])
 
 
 def _moved_forward(flags: np.ndarray) -> np.ndarray:
@@ -228,8 +229,9 @@ def _is_discrete(path: Path) -> bool:
     )
 
 
-def _num_actions(path: Path) -> int:
-    return 1 + max(int(_known_actions(file, frame).max(initial=0)) for file, frame in _frames(path))
+def _discrete_space(path: Path) -> DiscreteSpace:
+    largest = max(int(_known_actions(file, frame).max(initial=0)) for file, frame in _frames(path))
+    return DiscreteSpace(largest + 1, is_least=True)
 
 
 def _known_actions(file: Path, frame: Any) -> np.ndarray:
@@ -258,13 +260,17 @@ def _frame(file: Path) -> Any:
 
 
 def _parquet(file: Path) -> Any:
-    """Only flat columns of numbers, truth values and text are asked for."""
+    """Only columns of numbers, truth values and text are asked for; lists of observations are refused by name."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as table:
         declared = table.metadata.num_rows * table.metadata.num_columns * 8
         if declared > LARGEST_TOTAL_BYTES:
             raise DataError(f"dataset {file}: declares {declared} bytes, more than {LARGEST_TOTAL_BYTES}")
+        for field in table.schema_arrow:
+            if not _is_flat(field.type) and field.name.startswith(("observation", "action")):
+                kind = f"column {field.name} holds {field.type!s:.40}, expected a number a row"
+                raise DataError(f"dataset {file}: {kind} (observation_0, observation_1, …)")
         flat = [field.name for field in table.schema_arrow if _is_flat(field.type)]
         return table.read(columns=flat).to_pandas(ignore_metadata=True)
 
