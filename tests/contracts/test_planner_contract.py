@@ -245,3 +245,29 @@ def test_action_probabilities_that_are_no_numbers_are_not_acted_on(agent: Trajec
     context = make_context(agent.task, 2, CONFIG.horizon)
     with pytest.raises(PlannerError, match="not finite"):
         forward_mpc(GUIDES["none"](broken), context, config=CONFIG, generator=make_generator())
+
+
+class Bold:
+    """Proposes actions outside the bounds, all of them worth the same."""
+
+    discount = DISCOUNT
+
+    def propose(
+        self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """As far out on one side as on the other."""
+        actions = torch.tensor([-3.0, 1.7]).expand(len(context.observations), num_candidates, horizon, 2)
+        return actions.clone()
+
+    def imagine(self, context: Context, actions: torch.Tensor) -> Imagination:
+        """Nothing happens."""
+        zeros = torch.zeros(actions.shape[:3])
+        return Imagination(torch.zeros(*zeros.shape, 5), zeros, zeros)
+
+
+@pytest.mark.parametrize("select", ["sample", "expectation", "argmax"])
+@pytest.mark.parametrize("plan", PLANNERS.values(), ids=PLANNERS)
+def test_what_is_executed_lies_within_the_bounds(plan: Callable[..., Plan], select: str) -> None:
+    context = make_context(TASKS["vectors"], 3, CONFIG.horizon)
+    made = plan(Bold(), context, config=replace(CONFIG, select=select), generator=make_generator())
+    assert made.action.tolist() == [[-1.0, 1.0]] * 3

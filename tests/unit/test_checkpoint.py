@@ -278,3 +278,19 @@ def test_a_manifest_of_another_format_is_refused(tmp_path: Path, version: object
     mark_complete(tmp_path)
     with pytest.raises(CheckpointError, match=f"format {version!r}, expected 1"):
         read_files(tmp_path)
+
+
+def test_what_cannot_be_deleted_is_left_for_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        save_checkpoint(tmp_path, f"{number:06d}-offline", content(number))
+    (tmp_path / ".000009-offline").mkdir()
+
+    def busy(*arguments: object, **options: object) -> None:
+        raise OSError("busy")
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rmdir"):
+            patch.setattr(os, name, busy)
+        prune(tmp_path, 1, set())
+    prune(tmp_path, 1, set())
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == ["000002-offline"]
