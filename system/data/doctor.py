@@ -17,6 +17,7 @@ from system.data.validation import find_faults, to_episode
 from system.types import Episode, TaskSpec
 
 ABSURD_REWARD = 1e6
+MOST_CUT_NAMED = 20
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -204,11 +205,14 @@ def _absurd_rewards(fit: Mapping[int, Episode]) -> list[str]:
 
 
 def _cut(fit: Mapping[int, Episode]) -> list[str]:
-    return [
+    """A line for each of the first ones: of recordings that were stopped, all of them may be."""
+    lines = [
         f"episode {number}: cut after {episode.num_steps} steps, before the end or the time limit"
         for number, episode in fit.items()
         if not episode.complete
     ]
+    more = len(lines) - MOST_CUT_NAMED
+    return lines if more <= 0 else [*lines[:MOST_CUT_NAMED], f"{more} more episodes were cut likewise"]
 
 
 def _constants(coverage: list[Coverage]) -> list[str]:

@@ -223,8 +223,6 @@ def _read_task(
     environment_id: str, arguments: tuple[tuple[str, Any], ...], max_episode_steps: int | None
 ) -> TaskSpec:
     """Makes the environment once and looks at it."""
-    if not _is_registered(environment_id):
-        raise ConfigError(unknown_environment(environment_id))
     settings = dict(arguments)
     environment = _make(environment_id, max_episode_steps, settings)
     try:
@@ -248,6 +246,8 @@ def _read_task(
 
 
 def _make(environment_id: str, max_episode_steps: int | None, settings: Mapping[str, Any]) -> gymnasium.Env:
+    if not _is_registered(environment_id):
+        raise ConfigError(unknown_environment(environment_id))
     # The checker repeats on every step what reading the task establishes once, and prints warnings.
     try:
         return gymnasium.make(

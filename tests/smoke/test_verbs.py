@@ -1,6 +1,7 @@
 """Every verb of the command, end to end on a tiny run, in this process."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -26,6 +27,8 @@ RECORD_KEYS = {
     "decision_ms_p50",
     "decision_ms_p99",
 }
+
+PAGE_SECTIONS = ("What is in a run directory", "summary.json")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,15 @@ def test_restart_moves_the_old_run_aside(finished: Path, tmp_path: Path) -> None
     assert main([*words, "--restart"]) == 0
     assert (tmp_path / "run.1" / "summary.json").exists()
     assert read_summary(tmp_path / "run")["faults"]["driver_resumed"] == 0
+
+
+def test_the_page_about_runs_names_all_that_is_written(finished: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    files, summary = (page.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0] for title in PAGE_SECTIONS)
+    assert {path.name for path in (finished / "run").iterdir()} <= set(re.findall(r"`([\w.]+)/?`", files))
+    written = read_summary(finished / "run")
+    assert written.keys() <= set(re.findall(r"`(\w+)`", summary))
+    assert {name for each in written["evaluations"] for name in each} <= set(re.findall(r"\w+", summary))
 
 
 def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:

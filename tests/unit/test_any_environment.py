@@ -146,6 +146,12 @@ def test_references_are_established_ones_alone() -> None:
     assert find_task("Ant-v5").normalized(100.0) is None
 
 
+def test_a_task_whose_modules_were_not_imported_says_what_to_name() -> None:
+    """As a checkpoint holds it, for whoever evaluates it without the key `modules`."""
+    with pytest.raises(ConfigError, match=r"'Own/Gone-v0' is not known to Gymnasium; .*`modules` names modules"):
+        make_environment(replace(find_task(SWITCH), environment_id="Own/Gone-v0"))
+
+
 def test_where_there_is_no_simulator_nothing_is_made() -> None:
     with pytest.raises(ConfigError, match="has no simulator"):
         make_environment(replace(find_task(SWITCH), has_environment=False))

@@ -66,6 +66,13 @@ def test_oddities_are_warnings(tmp_path: Path) -> None:
     assert report.ended_cut == 1
 
 
+def test_of_many_cut_episodes_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    make_dataset(tmp_path, episodes=[make_episode(number % 5 + 2, "cut") for number in range(23)])
+    cut = [line for line in check(tmp_path).warnings if "cut" in line]
+    assert [line.partition(":")[0] for line in cut[:-1]] == [f"episode {number}" for number in range(20)]
+    assert cut[-1] == "3 more episodes were cut likewise"
+
+
 def test_a_dataset_without_a_fit_episode_is_a_fault(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, episodes=[make_episode(2, "terminated")])
     edit_file(data, lambda file: file["episode_0/rewards"].__setitem__(0, np.nan))
