@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from system.cli.launch import run_until
-from system.cli.measuring import evaluation_overrides, measure_policies
+from system.cli.measuring import measure_policies, open_to_evaluate
 from system.cli.options import PRESETS, RUNS, tracking_uri_for
 from system.config import RunConfig
 from system.config.loading import Overrides, config_from_dict, to_dict
@@ -16,7 +16,6 @@ from system.data.opening import dataset_called
 from system.data.prepared import PreparedData
 from system.families.registry import families_for
 from system.runs.checkpoint import find_checkpoint
-from system.runs.saved_agent import open_agent
 from system.training.preparation import find_tasks, prepare_data
 
 Source = str | Path | RunConfig | Mapping[str, Any]
@@ -132,7 +131,7 @@ def evaluate(
         if isinstance(overrides, Mapping)
         else overrides
     )
-    saved = open_agent(Path(checkpoint), evaluation_overrides(policies, episodes, written))
+    saved = open_to_evaluate(Path(checkpoint), policies, episodes, written)
     return measure_policies(saved, address=None, quiet=quiet)
 
 

@@ -4,10 +4,12 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from system.cli.options import refuse_address, resolve_checkpoint
+from system.envs.another_environment import task_acted_in
 from system.errors import ConfigError
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
@@ -19,7 +21,7 @@ from system.training.evaluator import Evaluator
 from system.training.protocols import EvaluationRequest, EvaluationResult
 
 OF_EVALUATION = (
-    *("modules", "evaluation", "planner", "discount", "seed"),
+    *("modules", "environment", "evaluation", "planner", "discount", "seed"),
     *("evaluators", "placement", "device", "precision", "num_threads"),
 )
 """Sections and keys that decide what is measured, and how."""
@@ -32,8 +34,8 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         arguments: of the verb `evaluate`.
     """
     _check_output(arguments.output)
-    overrides = evaluation_overrides(arguments.policies, arguments.episodes, arguments.overrides)
-    saved = open_agent(resolve_checkpoint(arguments), overrides)
+    checkpoint = resolve_checkpoint(arguments)
+    saved = open_to_evaluate(checkpoint, arguments.policies, arguments.episodes, arguments.overrides)
     path, config = saved.path, saved.config
     if config.evaluators == 0:
         refuse_address(arguments.address)
@@ -59,6 +61,30 @@ def _check_output(file: Path | None) -> None:
         raise ConfigError(f"--output: {file} is a folder, and one file is written")
     if file is not None and not file.parent.is_dir():
         raise ConfigError(f"--output: there is no folder {file.parent}")
+
+
+def open_to_evaluate(
+    checkpoint: Path, policies: str | Sequence[str] | None, episodes: int | None, overrides: Sequence[str]
+) -> SavedAgent:
+    """Loads a checkpoint's agent, and the environment that it is measured in.
+
+    Args:
+        checkpoint: as for `open_agent`.
+        policies, episodes, overrides: as for `evaluation_overrides`; of `environment`, another one than the
+            checkpoint's, or its keyword arguments.
+
+    Raises:
+        CheckpointError: as `open_agent`.
+        ConfigError: an override is wrong, or the environment is not one that the agent can act in.
+    """
+    saved = open_agent(checkpoint, evaluation_overrides(policies, episodes, overrides))
+    if not any(each.strip().startswith("environment") for each in overrides):
+        return saved
+    if saved.config.evaluators:
+        raise ConfigError("evaluators: another environment is played in this process alone; set it to 0")
+    if len(saved.tasks) > 1:
+        raise ConfigError("environment: a checkpoint of several games is measured in these alone")
+    return replace(saved, tasks=(task_acted_in(saved.tasks[0], saved.config.environment),))
 
 
 def evaluation_overrides(

@@ -165,7 +165,7 @@ def make_environment(
         counted = gymnasium.spaces.Discrete(task.action_dim)
         return TransformAction(environment, lambda action: to_environment(task, acted, action), counted)
     low, high = (bound.astype(np.float32) for bound in task.action_bounds)
-    if acted.shape != low.shape or acted.dtype != np.float32:
+    if task.is_rescaled or acted.shape != low.shape or acted.dtype != np.float32:
         bounds = gymnasium.spaces.Box(low, high, dtype=np.float32)
         environment = TransformAction(environment, lambda action: to_environment(task, acted, action), bounds)
     if task.is_rescaled:

@@ -86,10 +86,10 @@ def to_environment(task: TaskSpec, space: gymnasium.Space, action: Any) -> Any:
     Args:
         task: counts discrete actions from 0.
         space: of the environment's actions.
-        action: a number, or a vector within the bounds.
+        action: a number, or a vector within the bounds but for what float32 rounds.
     """
     if isinstance(space, spaces.Box):
-        return np.asarray(action, dtype=space.dtype).reshape(space.shape)
+        return np.asarray(action, dtype=space.dtype).reshape(space.shape).clip(space.low, space.high)
     return int(action) + task.action_start
 
 

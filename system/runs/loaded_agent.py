@@ -198,5 +198,10 @@ def in_own_bounds(task: TaskSpec, action: Shaped[np.ndarray, "*B action"]) -> Sh
     """Actions in [−1, 1] as the environment takes them; numbers of discrete ones as they are."""
     if task.is_discrete:
         return action + task.action_start
-    low, high = np.asarray(task.action_low), np.asarray(task.action_high)
-    return (low + 0.5 * (action.clip(-1.0, 1.0) + 1.0) * (high - low)).astype(np.float32)
+    low, high = task.action_bounds
+    own = (low + 0.5 * (action.clip(-1.0, 1.0) + 1.0) * (high - low)).astype(np.float32)
+    lowest, highest = low.astype(np.float32), high.astype(np.float32)
+    return own.clip(
+        np.where(lowest < low, np.nextafter(lowest, np.float32(np.inf)), lowest),
+        np.where(highest > high, np.nextafter(highest, np.float32(-np.inf)), highest),
+    )

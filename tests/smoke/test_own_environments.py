@@ -2,7 +2,7 @@
 
 import json
 import os
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from played_data import write_played
 from tiny_runs import read_summary, run_o2o, write_tiny_config
 
 from system.cli.main import main
+from system.config.modules import import_modules
 from system.envs.registry import find_task
 from system.runs.loaded_agent import load_agent
 
@@ -106,8 +107,13 @@ def test_data_alone_are_checked_and_learnt_from(tmp_path: Path, capsys: pytest.C
     assert summary["evaluations"] == [] and summary["open_loop_error"]["offline"]["states"]
     agent = load_agent(tmp_path / "run")
     assert -2.0 <= float(agent.act(agent.task.action_bounds[0].repeat(3))[0]) <= 2.0
-    assert main(["evaluate", str(tmp_path / "run"), "--quiet"]) == 2
+    measure = ["evaluate", str(tmp_path / "run"), "--quiet", "--policies", "rcbc_mode"]
+    assert main(measure) == 2
     assert "has no simulator" in capsys.readouterr().err
+    output = tmp_path / "measured.json"
+    assert main([*measure, "--set", "environment.id=Pendulum-v1", "--output", str(output)]) == 0
+    measured = json.loads(output.read_text())["evaluations"]
+    assert [(each["environment"], len(each["returns"])) for each in measured] == [("Pendulum-v1", 2)]
 
 
 def test_where_all_was_cut_a_remedy_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,9 +122,10 @@ def test_where_all_was_cut_a_remedy_is_named(tmp_path: Path, capsys: pytest.Capt
     assert "dataset.cut_episodes: complete" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("gymnasium_robotics" not in sys.modules, reason="the extra `robotics` is not installed")
+@pytest.mark.skipif(not find_spec("gymnasium_robotics"), reason="the extra `robotics` is not installed")
 @pytest.mark.parametrize("environment_id", ["PointMaze_UMaze-v3", "FetchReach-v4"])
 def test_goal_environments_are_learnt(environment_id: str, tmp_path: Path) -> None:
+    import_modules(["gymnasium_robotics"])
     config = prepared(tmp_path, environment_id, LIMIT, modules=["gymnasium_robotics"])
     assert main(["run", str(config), "--run-dir", str(tmp_path / "run"), "--quiet"]) == 0
     slices = {name for name, _, _ in load_agent(tmp_path / "run").task.observation_slices}

@@ -59,6 +59,27 @@ class Switch(gymnasium.Env):
         return np.array([self.steps, action]), float(action == 6), False, False, {}
 
 
+class Strict(gymnasium.Env):
+    """Takes no action outside its bounds, not by the last digit either.
+
+    Args:
+        action_space: its bounds.
+    """
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, action_space: spaces.Box) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros(2, dtype=np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        return np.zeros(2, dtype=np.float32), 0.0, False, False, {}
+
+
 class Strange(gymnasium.Env):
     """Whatever spaces it is given."""
 
@@ -69,5 +90,6 @@ class Strange(gymnasium.Env):
 
 gymnasium.register("Own/Reservoir-v0", entry_point=Reservoir, max_episode_steps=12)
 gymnasium.register("Own/Switch-v0", entry_point=Switch, max_episode_steps=6)
+gymnasium.register("Own/Strict-v0", entry_point=Strict, max_episode_steps=6)
 gymnasium.register("Own/Strange-v0", entry_point=Strange, max_episode_steps=6)
 gymnasium.register("Own/Endless-v0", entry_point=Switch)

@@ -13,6 +13,7 @@ from system.config import EnvironmentConfig
 from system.envs.registry import Environments, environment_specification, find_task, make_environment
 from system.envs.vector import EnvironmentBatch
 from system.errors import ConfigError
+from system.runs.loaded_agent import in_own_bounds
 from system.types import TaskSpec
 
 RESERVOIR, SWITCH = "Own/Reservoir-v0", "Own/Switch-v0"
@@ -37,6 +38,25 @@ def test_unequal_bounds_are_reached_from_the_unit_cube() -> None:
     after = environment.step(np.array([1.0, -1.0], dtype=np.float32))[0][3]
     assert after - before == pytest.approx(0.5, abs=1e-6), "all of the first valve, nothing of the second"
     assert environment.step(np.array([0.0, 1.0], dtype=np.float32))[0][3] - after == pytest.approx(0.2, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_no_action_leaves_the_bounds_by_rounding(kind: type) -> None:
+    generator = np.random.default_rng(0)
+    ends = np.float32([[1.0, -1.0], [-1.0, 1.0]])
+    for _ in range(20):
+        low = generator.uniform(-3.0, 1.0, 2).astype(kind)
+        high = (low + generator.uniform(0.1, 4.0, 2)).astype(kind)
+        space = spaces.Box(low, high, dtype=kind)
+        task = find_task("Own/Strict-v0", EnvironmentConfig(kwargs={"action_space": space}))
+        batch = EnvironmentBatch(task, 2)
+        batch.reset([0, 1], [0, 1])
+        batch.step(ends, np.ones(2, dtype=bool))
+        assert not batch.errors.any(), (low, high)
+        taken = in_own_bounds(task, ends).astype(np.float64)
+        assert (taken >= low).all() and (taken <= high).all(), (low, high)
+        reached = np.array([[high[0], low[1]], [low[0], high[1]]], dtype=np.float64)
+        assert taken == pytest.approx(reached, rel=1e-6, abs=1e-6)
 
 
 def test_discrete_actions_count_from_0_here_and_from_their_start_there() -> None:

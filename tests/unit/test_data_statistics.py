@@ -44,6 +44,24 @@ def test_target_table_is_the_best_per_step_and_goes_on_with_its_last_value() -> 
     assert compute_statistics(store, 3).target_returns.tolist() == [10.0, 6.0, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("rewards", "lowest"),
+    [
+        ({2: -5.0, 4: -2.0}, [-10.0, -6.0, -4.0, -2.0, -2.0]),
+        ({2: 5.0, 4: -2.0}, [-8.0, -6.0, -4.0, -2.0, -2.0]),
+        ({2: 5.0, 4: 2.0}, [0.0] * 5),
+    ],
+)
+def test_the_lowest_return_by_step_is_nowhere_above_0(rewards: dict[int, float], lowest: list[float]) -> None:
+    episodes = [
+        replace(make_episode(length, "terminated"), rewards=np.full(length, reward, dtype=np.float32))
+        for length, reward in rewards.items()
+    ]
+    cut = replace(make_episode(5, "cut"), rewards=np.full(5, -100.0, dtype=np.float32))
+    store = EpisodeStore.from_episodes([*episodes, cut], discount=1.0)
+    assert compute_statistics(store, 5).low_returns.tolist() == lowest
+
+
 def test_a_constant_dimension_is_not_divided_by() -> None:
     episode = make_episode(5, "terminated")
     observations = episode.observations.copy()

@@ -101,6 +101,23 @@ def test_an_earlier_checkpoint_is_opened(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(built[key], value) for key, value in saved.agent.state_dict().items())
 
 
+def test_a_checkpoint_without_lowest_returns_asks_for_a_share_of_the_best(tmp_path: Path) -> None:
+    """As all did before targets lay between the lowest return and the best one."""
+    config = config_from_dict(RunConfig, earlier("m3pc"))
+    task = find_task(ENVIRONMENTS["m3pc"])
+    learner = family_of(config).learn(build_agent(task, config), config)
+    learner.agent.target_returns.fill_(40.0)
+    learner.agent.low_returns.fill_(-10.0)
+    assert learner.agent.targets(0.5)[0] == 15.0
+    state = {name: value for name, value in learner.state().items() if not name.endswith("low_returns")}
+    assert len(state) < len(learner.state())
+    documents = {"config": earlier("m3pc"), "tasks": {"tasks": [asdict(task)]}}
+    save_checkpoint(tmp_path, "000001-offline", CheckpointContent({"learner": state}, documents))
+    assert open_agent(tmp_path / "000001-offline").agent.targets(0.5)[0] == 20.0
+    learner.load_state(state)
+    assert learner.agent.targets(0.5)[0] == 20.0
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
