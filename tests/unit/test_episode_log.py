@@ -66,8 +66,8 @@ def test_of_two_that_claim_at_once_each_gets_a_number_of_its_own(
 ) -> None:
     first = EpisodeLog.open(tmp_path)
     look = episode_log._newest_generation
-    stale = iter([0])  # the second looked before the first had claimed
-    monkeypatch.setattr(episode_log, "_newest_generation", lambda folder: next(stale, None) or look(folder))
+    stale = [0]  # the second looked before the first had claimed
+    monkeypatch.setattr(episode_log, "_newest_generation", lambda folder: stale.pop() if stale else look(folder))
     second = EpisodeLog.open(tmp_path)
     assert (first.generation, second.generation) == (1, 2)
 
