@@ -260,6 +260,8 @@ def _known(found: FoundCheckpoint | None, origin: _Origin | None) -> dict[str, W
 def _begin(run: Experiment, origin: _Origin | None) -> None:
     """A new run: everything that describes it is tracked once, and there is a checkpoint from the first."""
     run.tracker.log_parameters(flatten(to_dict(run.config)))
+    about = dict(run.data.description)
+    run.tracker.log_dataset(str(about.pop("id")), str(about.pop("digest")), about)
     run.tracker.set_tags({"dataset": run.config.dataset.name, "family": run.config.family, **source_tags()})
     run.tracker.log_artifact(Artifact(run.run_dir.path / CONFIG))
     for line in run.data.notes:

@@ -120,6 +120,9 @@ class _ScheduleReporter:
         if SCHEDULED in metrics:
             self.report(step, metrics[SCHEDULED])
 
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """Not for the sweep."""
+
     def log_artifact(self, artifact: Artifact) -> None:
         """Not for the sweep."""
 

@@ -114,6 +114,8 @@ def load_datasets(
         load_dataset(
             replace(config, id=dataset_id, also=()),
             environments=environments,
+            environment_id=environment_id,
+            max_episode_steps=max_episode_steps,
             discount=discount,
             cache_folder=cache_folder,
         )

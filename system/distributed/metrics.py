@@ -68,6 +68,9 @@ class RayMetrics:
         for stage, steps in self._stage_steps.items():
             self._updates.set(steps, tags={"stage": stage})
 
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """Not exported."""
+
     def log_artifact(self, artifact: Artifact) -> None:
         """Not exported."""
 

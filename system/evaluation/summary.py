@@ -44,7 +44,7 @@ def evaluation_record(stage: str, measured: Measurement, task: TaskSpec) -> dict
         "episodes": len(returns),
         "returns": measured.returns,
         "return_mean": float(returns.mean()),
-        "return_ci95": list(bootstrap_interval(returns)),
+        "return_ci95": interval_of(returns),
         "return_iqm": float(interquartile_mean(returns)),
         "normalized_mean": task.normalized(float(returns.mean())),
         "reference_min": task.reference_min,
@@ -53,6 +53,16 @@ def evaluation_record(stage: str, measured: Measurement, task: TaskSpec) -> dict
         "decision_ms_p50": p50,
         "decision_ms_p99": p99,
     }
+
+
+def interval_of(returns: np.ndarray) -> list[float] | None:
+    """95 % interval of the mean; None of a single episode, which says nothing of others."""
+    return list(bootstrap_interval(returns)) if len(returns) > 1 else None
+
+
+def format_interval(interval: Sequence[float] | None, form: str = ".0f") -> str:
+    """`[low, high]`, or a dash where there is none."""
+    return "–" if interval is None else f"[{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 def compare(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -99,7 +109,7 @@ def format_comparisons(comparisons: Sequence[Record]) -> str:
     several = len({each.get("environment") for each in comparisons}) > 1
     lines = [
         f"{each['environment'] + ' ' if several else ''}{each['stage'] + ':':<18}{each['a']} − {each['b']}: "
-        f"{each['difference']:+.1f} [{each['ci95'][0]:+.1f}, {each['ci95'][1]:+.1f}]{_lost_pairs(each)}"
+        f"{each['difference']:+.1f} {format_interval(each['ci95'], '+.1f')}{_lost_pairs(each)}"
         for each in comparisons
     ]
     if len({each["a"] for each in comparisons if policy_traits(each["a"]).plans and each["a"] != each["b"]}) > 1:
@@ -110,8 +120,7 @@ def format_comparisons(comparisons: Sequence[Record]) -> str:
 def _cells(record: Record | None) -> str:
     if record is None:
         return f"{'–':>31}{'':>7}"
-    low, high = record["return_ci95"]
-    interval = f"{record['return_mean']:.0f} [{low:.0f}, {high:.0f}]"
+    interval = f"{record['return_mean']:.0f} {format_interval(record['return_ci95'])}"
     score = record["normalized_mean"]
     return f"{interval:>31}" + (f"{score:>7.1f}" if score is not None else f"{'':>7}")
 
@@ -151,7 +160,7 @@ def _comparison(a: Record, b: Record, stage: str) -> dict[str, Any] | None:
         "stage": stage,
         "environment": a.get("environment", ""),
         "difference": difference,
-        "ci95": list(interval),
+        "ci95": list(interval) if len(first) > 1 else None,
         "pairs": len(first),
         "lost_pairs": len(set(a["seeds"]) | set(b["seeds"])) - len(first),
     }

@@ -116,7 +116,8 @@ def _policy_row(group: Group, stage: str, policy: str) -> dict[str, Any]:
     records = [run.records.get((stage, policy)) for run in group.runs]
     runs = [np.array(list(record.returns.values()), float) for record in records if record is not None]
     mean = float(np.mean([run.mean() for run in runs]))
-    low, high = hierarchical_interval(runs)
+    several = sum(len(run) for run in runs) > 1  # a single episode says nothing of others
+    low, high = hierarchical_interval(runs) if several else (float("nan"), float("nan"))
     times = [record.decision_ms for record in records if record is not None and record.decision_ms is not None]
     return {
         "policy": policy,

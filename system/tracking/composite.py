@@ -39,6 +39,11 @@ class CompositeTracker:
         for tracker in self.trackers:
             tracker.log_metrics(metrics, step=step)
 
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """What is learnt from."""
+        for tracker in self.trackers:
+            tracker.log_dataset(name, digest, profile)
+
     def log_artifact(self, artifact: Artifact) -> None:
         """A file."""
         for tracker in self.trackers:

@@ -67,6 +67,9 @@ class ConsoleTracker:
             if label and not name.startswith(("schedule/", "evaluation/")):
                 self._shown[label] = value
 
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """Not shown: the summary says it."""
+
     def log_artifact(self, artifact: Artifact) -> None:
         """Shows nothing."""
 

@@ -1,7 +1,8 @@
 """Everything that is tracked, as JSON lines in the run directory: always there, whatever servers do.
 
 Each line is one event: {"time", "kind", …} with kind metrics (step, values), parameters (values), tags (values),
-artifact (path, folder), note (message) or status (status). Uploaders read the file from where they stopped.
+dataset (name, digest, profile), artifact (path, folder), note (message) or status (status). Uploaders read the
+file from where they stopped.
 """
 
 import json
@@ -40,6 +41,10 @@ class EventLog:
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Keeps them with their step."""
         self._write("metrics", {"step": step, "values": {name: float(value) for name, value in metrics.items()}})
+
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """Keeps it."""
+        self._write("dataset", {"name": name, "digest": digest, "profile": dict(profile)})
 
     def log_artifact(self, artifact: Artifact) -> None:
         """Keeps its path."""

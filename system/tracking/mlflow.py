@@ -84,6 +84,9 @@ class MLflowTracker:
     def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
         """In the event log."""
 
+    def log_dataset(self, name: str, digest: str, profile: Mapping[str, object]) -> None:
+        """In the event log."""
+
     def log_artifact(self, artifact: Artifact) -> None:
         """In the event log."""
 
@@ -218,7 +221,9 @@ def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Calla
         for start in range(0, len(items), size):
             calls.append(_batch_call(run_id, name, items[start : start + size]))
     for event in events:
-        if event["kind"] == "artifact" and Path(event["path"]).is_file():
+        if event["kind"] == "dataset":
+            calls.append(_dataset_call(run_id, event))
+        elif event["kind"] == "artifact" and Path(event["path"]).is_file():
             calls.append(_artifact_call(run_id, event["path"], event["folder"]))
         elif event["kind"] == "status":
             calls.append(_status_call(run_id, event["status"]))
@@ -227,6 +232,21 @@ def upload_calls(events: Sequence[Mapping[str, Any]], run_id: str) -> list[Calla
 
 def _batch_call(run_id: str, name: str, items: list[Any]) -> Callable[[Any], None]:
     return lambda client: client.log_batch(run_id, **{name: items})
+
+
+def _dataset_call(run_id: str, event: Mapping[str, Any]) -> Callable[[Any], None]:
+    """The dataset as an input of the run; MLflow takes up to 36 characters of a digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=event["name"][:500],
+        digest=event["digest"][:36],
+        source_type="local",
+        source=json.dumps({"name": event["name"], "sha256": event["digest"]}),
+        profile=json.dumps(event["profile"]),
+    )
+    given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    return lambda client: client.log_inputs(run_id, [given])
 
 
 def _artifact_call(run_id: str, path: str, folder: str) -> Callable[[Any], None]:

@@ -41,8 +41,8 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
         game = f"{request.environment}/" if len(tasks) > 1 else ""
         run.tracker.log_metrics(
             {
-                f"evaluation/{stage}/{name}/{game}{request.policy}": value
-                for name, value in shown_figures(record).items()
+                f"{group}/{stage}/{name}/{game}{request.policy}": value
+                for (group, name), value in shown_figures(record).items()
             },
             step=run.progress.env_steps,
         )
@@ -51,15 +51,18 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
     draw_pictures(run, stage)
 
 
-def shown_figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """Those of an evaluation record that are followed as metrics."""
-    low, high = record["return_ci95"]
+def shown_figures(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Those of an evaluation record that are followed as metrics, by group and name; charts are sorted by both.
+
+    Returns come first and times among the last; a chart is that of one figure of all policies.
+    """
+    low, high = record["return_ci95"] or (None, None)
     figures = {
-        "return_mean": record["return_mean"],
-        "return_low": low,
-        "return_high": high,
-        "score": record["normalized_mean"],
-        "decision_ms": record["decision_ms_p50"],
+        ("evaluation", "return_mean"): record["return_mean"],
+        ("evaluation", "return_low"): low,
+        ("evaluation", "return_high"): high,
+        ("evaluation", "score"): record["normalized_mean"],
+        ("time", "decision_ms"): record["decision_ms_p50"],
     }
     return {name: float(value) for name, value in figures.items() if value is not None}
 

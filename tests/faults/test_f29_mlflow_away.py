@@ -24,6 +24,7 @@ class StubClient:
         self.metrics: list[tuple[str, float, int]] = []
         self.parameters: dict[str, str] = {}
         self.artifacts: list[str] = []
+        self.inputs: list[tuple[str, str, str]] = []
         self.statuses: list[str] = []
         self.runs = 0
         self.failed = threading.Event()
@@ -53,6 +54,10 @@ class StubClient:
         self._answer()
         self.metrics += [(each.key, each.value, each.step) for each in metrics]
         self.parameters |= {each.key: each.value for each in params}
+
+    def log_inputs(self, run_id: str, datasets: Any) -> None:
+        self._answer()
+        self.inputs += [(each.dataset.name, each.dataset.digest, each.dataset.profile) for each in datasets]
 
     def log_artifact(self, run_id: str, path: str, folder: str | None) -> None:
         self._answer()
@@ -97,11 +102,13 @@ def test_everything_arrives_once_and_in_order(tmp_path: Path, client: StubClient
     tracker = open_tracker(tmp_path, client, [])
     (tmp_path / "figure.png").write_bytes(b"png")
     tracker.log_parameters({"seed": 3})
+    tracker.log_dataset("hopper/mine-v0", "a" * 64, {"episodes": 5})
     log(tracker, range(1200))
     tracker.log_artifact(Artifact(tmp_path / "figure.png", "figures"))
     tracker.close()
     assert client.metrics == expected(range(1200))
     assert client.parameters == {"seed": "3"}
+    assert client.inputs == [("hopper/mine-v0", "a" * 36, '{"episodes": 5}')]
     assert client.artifacts == [str((tmp_path / "figure.png").resolve())]
     assert client.statuses == ["FINISHED"]
 

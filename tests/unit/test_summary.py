@@ -8,6 +8,7 @@ import pytest
 from system.errors import SystemFailure
 from system.evaluation.compared_policies import pair_planners
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
+from system.training.evaluation_stage import shown_figures
 from system.types import Measurement, TaskSpec
 
 TASK = TaskSpec("Toy-v0", 3, 2, 10, reference_min=10.0, reference_max=60.0)
@@ -103,7 +104,7 @@ def test_episodes_are_paired_by_seed_and_lost_pairs_are_counted() -> None:
     ]
     (comparison,) = compare(records)
     assert (comparison["difference"], comparison["pairs"], comparison["lost_pairs"]) == (20.0, 1, 2)
-    assert "+20.0 [+20.0, +20.0]  (1 pairs, 2 lost)" in format_comparisons([comparison])
+    assert "+20.0 –  (1 pairs, 2 lost)" in format_comparisons([comparison])
 
 
 def test_policies_without_a_common_episode_are_not_compared() -> None:
@@ -134,7 +135,7 @@ def test_the_table_puts_stages_side_by_side_and_names_lost_episodes() -> None:
     header, random, q_only, lost = format_table(records).splitlines()
     assert header.split() == "policy offline: return [95 %] score online: return [95 %] score ms/step".split()
     assert random.split() == ["random", "20", "[20,", "20]", "20.0", "–", "2.0"]
-    assert q_only.split() == ["q_only", "35", "[35,", "35]", "50.0", "60", "[60,", "60]", "100.0", "2.0"]
+    assert q_only.split() == ["q_only", "35", "[35,", "35]", "50.0", "60", "–", "100.0", "2.0"]
     assert lost == "q_only online: 1 of 2 episodes, the others were lost to environment errors"
     assert len(format_table(records[:2]).splitlines()) == 3
 
@@ -164,3 +165,22 @@ def test_figures_of_a_record_are_plain_numbers() -> None:
 def test_beam_search_is_compared_with_the_stronger_of_acting_on_values_and_imitating() -> None:
     assert pair_planners({"clone": 5.0, "q_greedy": -18.0, "beam": -16.0}) == [("beam", "clone")]
     assert pair_planners({"clone_sampled": 1.0, "q_greedy": 2.0, "beam": 3.0}) == [("beam", "q_greedy")]
+
+
+def test_a_single_episode_has_no_interval() -> None:
+    """One number says nothing of how much others differ."""
+    records = [make_record("offline", "rcbc_mode", [5.0]), make_record("offline", "forward_mpc_q", [7.0])]
+    assert [each["return_ci95"] for each in records] == [None, None]
+    comparison = compare(records)[0]
+    assert comparison["ci95"] is None and comparison["difference"] == pytest.approx(2.0)
+    table = format_table(records).splitlines()
+    assert "5 –" in table[1] and "[" not in table[1]
+    assert "+2.0 –" in format_comparisons([comparison])
+    figures = shown_figures(records[0])
+    assert ("evaluation", "return_mean") in figures and ("evaluation", "return_low") not in figures
+
+
+def test_returns_are_charted_before_times() -> None:
+    """By group and name, as the charts are sorted."""
+    names = sorted("/".join(pair) for pair in shown_figures(make_record("offline", "rcbc_mode", RETURNS)))
+    assert names[0].startswith("evaluation/return") and names[-1] == "time/decision_ms"
