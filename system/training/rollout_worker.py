@@ -1,7 +1,7 @@
 """One rollout worker: plays whole episodes with the exploring planner and sends them to the replay."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
@@ -36,11 +36,10 @@ class RolloutWorker:
         self.config = config
         self.replay = replay
         self.agent = build_agent(task, config).eval()
+        self.environments = self._make_environments() if task.has_environment else None
         self.version = -1
 
-    @cached_property
-    def environments(self) -> EnvironmentBatch:
-        """Made when the first round is played: of data alone there are none."""
+    def _make_environments(self) -> EnvironmentBatch:
         online, frames = self.config.online, self.task.frame_shape is not None
         return EnvironmentBatch(
             self.task,
@@ -56,6 +55,8 @@ class RolloutWorker:
 
     def collect(self, request: RolloutRequest) -> RolloutResult:
         """Plays the episodes of one request and hands them to the replay."""
+        environments = self.environments
+        assert environments is not None, "nothing is explored where there is no environment"
         seed, sequences = (
             self.config.seed,
             range(request.first_sequence, request.first_sequence + request.num_episodes),
@@ -64,11 +65,11 @@ class RolloutWorker:
         planner = replace(
             self.config.planner, select="sample", target_return_ratio=exploration.target_return_ratio
         )
-        drawing = round(self.config.online.drawn_share * self.environments.num_environments)
+        drawing = round(self.config.online.drawn_share * environments.num_environments)
         policy = make_policy(exploration.policy, self.agent, self.task, self.config, planner)
         play = play_episodes(
             MixedExploration(policy, drawing, self.config.planner.select),
-            self.environments,
+            environments,
             [derive_seed(seed, "exploration", self.index, sequence) for sequence in sequences],
             history_length=self.config.context_length,
             generator=torch_generator(
@@ -82,7 +83,7 @@ class RolloutWorker:
 
     def close(self) -> None:
         """Frees the environments."""
-        if "environments" in self.__dict__:
+        if self.environments is not None:
             self.environments.close()
 
     def _sign(self, episode: Episode, sequence: int) -> Episode:
