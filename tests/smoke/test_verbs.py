@@ -55,6 +55,8 @@ def test_run_writes_what_programs_and_people_look_for(finished: Path) -> None:
     assert set(json.loads((finished / "run" / "processes.json").read_text())) == {"driver"}
     assert {path.name for path in (finished / "run" / "figures").iterdir()} >= {
         "learning_curve.png",
+        "plans_offline.png",
+        "plans_online.png",
         "utilities.png",
     }
 
