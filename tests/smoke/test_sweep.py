@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
+from ray import tune
 
 from system.cli.main import main
 from tests.support.tiny_runs import finish_run, read_summary, run_o2o, write_tiny_config
@@ -54,6 +56,9 @@ def test_a_planner_sweep_killed_half_way_goes_on_and_repeats_nothing(
     assert best["evaluation"]["max_episode_steps"] == 10
     assert (path / "report" / "report.html").exists()
     assert not (path / "tune").exists()
+    assert not tune.Tuner.can_restore(str(path)), "docs/runs.md says what to use instead"
+    table = pandas.json_normalize(summary["search"])
+    assert {"score", "low", "high", "point.planner.horizon"} <= set(table.columns) and len(table) == 3
     assert {each.name for each in (path / "trials").iterdir()} >= {"0000-seed0", "0002-seed0"}
 
     capsys.readouterr()
