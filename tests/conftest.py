@@ -20,10 +20,10 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    "MUJOCO_GL": "egl",
     "MPLBACKEND": "agg",
 }.items():
     os.environ[_name] = _value
+os.environ.setdefault("MUJOCO_GL", "egl")  # a machine without it may say `disabled`
 for _name in ("MLFLOW_TRACKING_URI", "MINARI_DATASETS_PATH", "RAY_ADDRESS", "O2O_FAULT"):
     os.environ.pop(_name, None)
 

@@ -86,10 +86,11 @@ def write_tiny_config(folder: Path, **changes: Any) -> Path:
 
 def start_o2o(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts the command in a folder."""
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "system", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
