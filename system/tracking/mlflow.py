@@ -342,11 +342,14 @@ def fetch_checkpoint(uri: str, folder: Path, tracking_uri: str) -> Path:
 def start_system_metrics(run_id: str, tracking_uri: str) -> Any:
     """MLflow's own monitor of processor, memory and GPU; None where it can't run."""
     try:
-        import mlflow
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        mlflow.set_tracking_uri(tracking_uri)
-        monitor = SystemMetricsMonitor(run_id, sampling_interval=SYSTEM_METRICS_SECONDS, samples_before_logging=3)
+        monitor = SystemMetricsMonitor(
+            run_id,
+            sampling_interval=SYSTEM_METRICS_SECONDS,
+            samples_before_logging=3,
+            tracking_uri=tracking_uri,  # MLflow's global one would be left in the environment
+        )
         monitor.start()
     except Exception:  # noqa: BLE001 (a convenience: a run without it is complete)
         return None

@@ -1,5 +1,6 @@
 """What MLflow shows of a run, and its checkpoint as a version of a registered model."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow leaves its own in the environment
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     config = write_tiny_config(tmp_path, tracking={"mlflow": True}, online={"env_steps": 0})
     words = ["run", str(config), "--run-dir", "run", "--quiet", "--register", "toy"]
     said = []
@@ -38,6 +39,7 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
         assert main(["evaluate", checkpoint, "--policies", "rcbc_mean", "--quiet"]) == 0
         tables.append(capsys.readouterr().out.splitlines()[1:4])
     assert [line.split()[:3] for line in tables[0]] == [line.split()[:3] for line in tables[1]]
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "the next run of this process goes where it is told to"
     assert (tmp_path / "runs" / "models" / "toy-1" / "COMPLETE").exists()
 
     for wrong, message in (("models:/toy/2", "models:/toy/2: "), ("models:/none/1", "models:/none/1: ")):

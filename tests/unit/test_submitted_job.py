@@ -13,6 +13,7 @@ from system.runs.run_directory import SUBMITTED
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv(SUBMITTED, '{"runtime_env": {}}')
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
