@@ -155,6 +155,8 @@ def _difference_row(group: Group, first: Side, second: Side, best: bool) -> dict
     if not pairs:
         return None
     value, (low, high) = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    if sum(len(a) for a, _ in pairs) == 1:  # says nothing of others
+        low = high = float("nan")
     return {
         "policy": first[1],
         "stage": first[0],
@@ -189,7 +191,7 @@ def _scores(table: pandas.DataFrame, unit: str) -> TextTable:
             row["policy"],
             row["stage"],
             f"{row['return']:.0f}",
-            *(f"{row[name]:.1f}" for name in ("value", "low", "high", "iqm")),
+            *(format_number(row[name], ".1f") for name in ("value", "low", "high", "iqm")),
             ", ".join(format_number(value, ".1f") for value in row["each_seed"]),
             _count(row["episodes"], row["planned_episodes"]),
             ", ".join(format_number(ratio, "g") for ratio in row["ratios"]),
@@ -207,7 +209,7 @@ def _differences(table: pandas.DataFrame) -> TextTable:
         [
             ("best planner: " if row["best_planner"] else "")
             + f"{row['policy']} {row['stage']} − {row['minus_policy']} {row['minus_stage']}",
-            *(f"{row[name]:+.1f}" for name in ("difference", "low", "high")),
+            *(format_number(row[name], "+.1f") for name in ("difference", "low", "high")),
             ", ".join(format_number(value, "+.1f") for value in row["each_seed"]),
             _count(row["pairs"], row["planned_pairs"]),
         ]

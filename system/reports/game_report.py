@@ -209,7 +209,7 @@ def _difference_rows(recipe: Recipe) -> list[list[str]]:
         found = aggregate_scores(strata, "human", statistic=mean, difference=True)
         if found is not None:
             name = f"{first[1]} {first[0]} − {second[1]} {second[0]}"
-            figures = [f"{value:+.1f}" for value in (found.value, found.low, found.high)]
+            figures = [format_number(value, "+.1f") for value in (found.value, found.low, found.high)]
             rows.append([recipe.label, name, *figures, str(len(found.environments)), str(found.num_runs)])
     return rows
 

@@ -83,18 +83,23 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("clone", "pairs"),
-    [({10_000: 0.0, 10_001: 100.0}, "1 of 3"), ({10_000: 0.0, 10_001: 100.0, 10_002: 20.0}, "2 of 3")],
+    ("clone", "interval", "pairs"),
+    [
+        ({10_000: 0.0, 10_001: 100.0}, "–", "1 of 3"),
+        ({10_000: 0.0, 10_001: 100.0, 10_002: 20.0}, "+10.0", "2 of 3"),
+        ({10_001: 100.0}, "–", "1 of 3"),
+    ],
 )
 def test_episodes_are_paired_by_their_seed_when_some_were_lost(
-    clone: dict[int, float], pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clone: dict[int, float], interval: str, pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The planner is 20 points, 10 % of the references' range, better on every episode of the same seed."""
     planner = {10_001: 120.0, 10_002: 40.0}
     returns = {("offline", "rcbc_mean"): clone, ("offline", "forward_mpc_q"): planner}
     out = report(capsys, write_run(tmp_path / "run", make_summary(returns)))
     row = rows_of(out)["forward_mpc_q offline − rcbc_mean offline"]
-    assert row[1:] == ["+10.0", "+10.0", "+10.0", "+10.0", pairs]
+    assert row[1:] == ["+10.0", interval, interval, "+10.0", pairs]
+    assert "nan" not in out
     assert rows_of(out)["forward_mpc_q offline"][8] == "2 of 3"
     assert "Pairs of which environment errors ended an episode are left out." in out
 
