@@ -83,7 +83,7 @@ class CriticConfig:
     learning_rate: float = setting(3e-4, low=0.0, high=1.0)
     expectile: float = setting(0.7, low=0.5, high=0.999, doc="τ of the value loss")
     target_update_rate: float = setting(5e-3, low=0.0, high=1.0, doc="Polyak step of the target critics")
-    advantage_temperature: float = setting(20.0, low=0.0, doc="β of the reference actor's weights")
+    advantage_temperature: float = setting(100.0, low=0.0, doc="β of the reference actor's weights")
     updates_per_step: int = setting(5, low=0, doc="critic updates per update step of the trajectory model")
 
 
@@ -129,7 +129,7 @@ class OnlineConfig:
     env_steps: int = setting(5000, low=0, doc="budget of the online stage; 0 leaves it out")
     episodes: int | None = setting(None, low=1, doc="budget in episodes, when it ends earlier")
     explore_with: Literal["best", "configured"] = setting(
-        "best", doc="the planner that did best on the selection episodes (not of Atari), or the configured one"
+        "best", doc="what did best in the offline evaluation (not of Atari), or the configured planner"
     )
     drawn_share: float = setting(
         0.5, low=0.0, high=1.0, doc="of a worker's environments draw by utility; the others act as in evaluation"
@@ -145,7 +145,12 @@ class OnlineConfig:
     offline_fraction_anneal_env_steps: int = setting(25_000, low=1)
     segment_weighting: Literal["uniform", "return"] = setting("uniform", doc="how online segments are chosen")
     evaluate_every_env_steps: int = setting(5000, low=1)
-    collapse_guard: bool = setting(True, doc="roll back when the online return falls under the offline interval")
+    collapse_guard: bool = setting(
+        True, doc="roll back when the return falls under the best evaluation's interval"
+    )
+    keep: Literal["best", "final"] = setting(
+        "best", doc="weights that the stage leaves: the best judged, or the last"
+    )
 
 
 @dataclass(frozen=True)

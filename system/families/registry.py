@@ -72,11 +72,13 @@ class PolicyTraits:
         plans: it looks ahead, and explores by drawing candidates in proportion to their utility.
         is_rival: the same model acting without looking ahead, which planners are compared with.
         conditioned: it asks for a return, a ratio of the target-return table.
+        draws: its decisions hold candidates, from which exploration can draw; whatever plans does.
     """
 
     plans: bool = False
     is_rival: bool = False
     conditioned: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True)

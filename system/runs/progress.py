@@ -42,7 +42,8 @@ class Progress:
         weights_version: how often the weights have changed; what acts is stamped with it.
         next_sequence: next episode number of every rollout worker.
         stage_seconds: time spent in each stage, over all resumptions.
-        schedule: scheduled evaluations of the planner: {env_steps, mean, low, high}.
+        schedule: scheduled evaluations of what explores: {env_steps, update_steps, mean, low, high}.
+        kept_env_steps: of the scheduled evaluation whose weights the online stage left; None before its end.
         next_evaluation_env_steps: when the next of them is due.
         best_score, best_checkpoint: of the best of them, to whose weights the guard returns.
         evaluations: reported evaluations so far, as in the summary.
@@ -64,6 +65,7 @@ class Progress:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     schedule: list[dict[str, float]] = field(default_factory=list)
     next_evaluation_env_steps: int = 0
+    kept_env_steps: int | None = None
     best_score: float | None = None
     best_checkpoint: str | None = None
     evaluations: list[dict[str, Any]] = field(default_factory=list)

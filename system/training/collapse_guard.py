@@ -1,8 +1,9 @@
 """Scheduled evaluations of the online stage, and the way back when the policy has collapsed.
 
 The offline policy is measured on the schedule's own seeds before the first online round. Later, when the
-upper end of the planner's interval falls under the lower end of that one, the learners take over the
-weights of the best scheduled evaluation so far. Of several games, scores are compared, not returns.
+upper end of an evaluation's interval falls under the lower end of the best one so far, the learners take over the
+weights of that one. The last updates are judged as well, and the run goes on with the best judged weights, whose
+worth the reported episodes, of other seeds, then tell. Of several games, scores are compared, not returns.
 """
 
 from collections.abc import Sequence
@@ -29,10 +30,28 @@ class CollapseGuard:
 
     def evaluate_if_due(self) -> None:
         """Measures the planner, if it is time; keeps the best weights and rolls back from a collapse."""
-        progress, online = self.run.progress, self.run.config.online
+        progress = self.run.progress
         if progress.env_steps < progress.next_evaluation_env_steps:
             return
+        self._judge()
+
+    def judge_the_last(self) -> None:
+        """Measures weights that no evaluation has judged yet, then goes on with the best judged ones."""
+        progress = self.run.progress
+        newest = max((entry.get("update_steps", -1.0) for entry in progress.schedule), default=-1.0)
+        if newest < progress.online_update_steps:
+            self._judge()
+        best = max(progress.schedule, key=lambda entry: entry["mean"])
+        if self.run.config.online.keep == "best" and best["mean"] > progress.schedule[-1]["mean"]:
+            self.run.take_best(f"the weights of {best['env_steps']:.0f} env steps were the best judged")
+        else:
+            best = progress.schedule[-1]
+        progress.kept_env_steps = int(best["env_steps"])
+
+    def _judge(self) -> None:
+        progress, online = self.run.progress, self.run.config.online
         entry = self._measure()
+        best = max(progress.schedule, key=lambda each: each["mean"], default=entry)
         progress.schedule.append(entry)
         every = online.evaluate_every_env_steps
         progress.next_evaluation_env_steps = (progress.env_steps // every + 1) * every
@@ -47,22 +66,21 @@ class CollapseGuard:
         if progress.best_score is None or entry["mean"] > progress.best_score:
             progress.best_score = entry["mean"]
             self.run.save_best()
-        elif online.collapse_guard and entry["high"] < progress.schedule[0]["low"]:
+        elif online.collapse_guard and entry["high"] < best["low"]:
             self.run.roll_back()
 
     def _measure(self) -> dict[str, float]:
         run = self.run
-        exploration = choose_exploration(run.config, run.progress.ratio_curves)
+        exploration = choose_exploration(run.config, run.progress.evaluations)
         policy, ratio = exploration.policy, exploration.target_return_ratio
-        requests = [
-            EvaluationRequest(task.environment_id, policy, "schedule", ratio) for task in run.data.tasks
-        ]
+        requests = [EvaluationRequest(task.environment_id, policy, "schedule", ratio) for task in run.data.tasks]
         results = dict(run.measure(requests))
         played = [results[index].measured.returns for index in range(len(requests))]
         returns = np.concatenate(played) if len(played) == 1 else _scores(run.data.tasks, played)
         low, high = bootstrap_interval(returns)
         return {
             "env_steps": float(run.progress.env_steps),
+            "update_steps": float(run.progress.online_update_steps),
             "mean": float(returns.mean()),
             "low": low,
             "high": high,

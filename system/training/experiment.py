@@ -215,16 +215,21 @@ class Experiment:
             self.progress.best_checkpoint = before  # the disk was full: the older one is still there
 
     def roll_back(self) -> None:
-        """Gives the learners the weights of the best scheduled evaluation; counters go on."""
+        """Counts a collapse and gives the learners the weights of the best scheduled evaluation."""
+        self.faults.collapse_rollback += 1
+        self.take_best(f"the policy collapsed at {self.progress.env_steps} env steps")
+
+    def take_best(self, reason: str) -> None:
+        """Gives the learners the weights of the best scheduled evaluation; counters go on.
+
+        Args:
+            reason: told to the person who watches.
+        """
         self.writer.flush()
         content = load_checkpoint(self.run_dir.checkpoints / str(self.progress.best_checkpoint))
         self.workers.learners.load_state(content.tensors["learner"])
         self.progress.weights_version += 1
-        self.faults.collapse_rollback += 1
-        self.tracker.note(
-            f"the policy collapsed at {self.progress.env_steps} env steps: "
-            f"back to the weights of checkpoint {self.progress.best_checkpoint}"
-        )
+        self.tracker.note(f"{reason}: back to the weights of checkpoint {self.progress.best_checkpoint}")
 
     def restore(self, content: CheckpointContent) -> None:
         """Goes on from a checkpoint of this run.

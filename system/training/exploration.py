@@ -1,7 +1,8 @@
-"""How the online stage explores: with which planner, asking for how much return, and how boldly."""
+"""How the online stage explores: with which policy, asking for how much return, and how boldly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -16,26 +17,34 @@ from system.planning.utility import choose_action
 from system.training.protocols import Exploration
 
 
-def choose_exploration(config: RunConfig, curves: Mapping[str, Mapping[str, float]]) -> Exploration:
-    """The planner and target-return ratio with the highest mean return on the offline selection episodes.
+def choose_exploration(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Exploration:
+    """The policy that did best in the reported offline evaluation, at the target-return ratio it had there.
+
+    Every policy whose decisions hold candidates may explore, the unplanned ones among them: where planning does
+    not help yet, episodes that are worth imitating come from the clone. Ratios were chosen on other episodes than
+    those that are reported, which are several times as many.
 
     Args:
-        config: `online.explore_with` says whether to choose among all evaluated planners or to keep the
-            configured one and choose its ratio alone.
-        curves: `stage/policy` → ratio → mean return on the selection episodes.
+        config: `online.explore_with` says whether to choose among all measured policies or to keep the configured
+            planner and take over its ratio alone.
+        records: of evaluations, as in the summary.
 
     Returns:
-        The configured planner and ratio where nothing was evaluated.
+        The configured planner and ratio where nothing that asks for a return was measured.
     """
     configured = planner_policy_name(config)
-    plans = (name for name, traits in family_of(config).policies().items() if traits.plans)
-    names = tuple(plans) if config.online.explore_with == "best" else (configured,)
-    scores = {
-        (name, float(ratio)): mean for name in names for ratio, mean in curves.get(f"offline/{name}", {}).items()
-    }
-    if not scores:
+    traits = family_of(config).policies()
+    able = tuple(name for name, each in traits.items() if each.plans or each.draws)
+    names = able if config.online.explore_with == "best" else (configured,)
+    measured = [
+        record
+        for record in records
+        if record["stage"] == "offline" and record["policy"] in names and record["target_return_ratio"] is not None
+    ]
+    if not measured:
         return Exploration(configured, config.planner.target_return_ratio)
-    return Exploration(*max(scores, key=lambda pair: scores[pair]))
+    best = max(measured, key=lambda record: float(record["return_mean"]))
+    return Exploration(best["policy"], float(best["target_return_ratio"]))
 
 
 @dataclass
@@ -46,7 +55,7 @@ class MixedExploration:
     planner can do; the steady environments show the learners episodes that are worth imitating.
 
     Attributes:
-        policy: a planner that draws the executed candidate in proportion to its utility.
+        policy: draws the executed candidate in proportion to its utility.
         num_drawing: environments, the first ones of a worker, that execute the draw.
         select: how the others choose.
     """

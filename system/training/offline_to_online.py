@@ -35,11 +35,11 @@ class OnlineStage:
         self.run = run
         self.guard = guard
         self.config = run.config.online
-        self.exploration = choose_exploration(run.config, run.progress.ratio_curves)
+        self.exploration = choose_exploration(run.config, run.progress.evaluations)
         self.lock_step = run.config.deterministic or run.config.rollout_workers == 0
 
     def train(self) -> None:
-        """Works until the env-step or episode budget is spent and every allowed update is made.
+        """Works until the budget is spent, every allowed update made and judged; leaves the best judged weights.
 
         Raises:
             Interrupted: a signal came; a checkpoint was written first.
@@ -51,6 +51,7 @@ class OnlineStage:
             self.guard.evaluate_if_due()
             self.run.save_if_due()
         self._finish_pending()
+        self.guard.judge_the_last()
 
     def _round(self) -> None:
         """Lock-step: newest weights, whole episodes, then every update they allow."""

@@ -28,11 +28,12 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "evaluations": progress.evaluations,
         "comparisons": compare(progress.evaluations),
         "game_scores": summarize_games(progress.evaluations),
-        "exploration": asdict(choose_exploration(run.config, progress.ratio_curves)),
+        "exploration": asdict(choose_exploration(run.config, progress.evaluations)),
         "open_loop_error": progress.open_loop,
         "utility_rank_correlation": progress.utility_rank_correlation,
         "target_return_ratio_curves": progress.ratio_curves,
         "schedule": progress.schedule,
+        "kept_env_steps": progress.kept_env_steps,
         "best_checkpoint": progress.best_checkpoint,
         "faults": asdict(run.faults),
     }

@@ -182,6 +182,7 @@ def test_target_returns_rise_with_complete_visible_episodes(replay: Replay, onli
     each = 1.0 if kind == "tokens" else 101.0  # games count signs
     assert after[0] == pytest.approx(each * (1 + 0.9 + 0.81 + 0.729), rel=1e-5)
     assert (after >= before).all()
+    assert (np.diff(after) >= 0.0).all()
 
 
 def test_a_durable_replay_comes_back_from_its_log(kind: str, online: MakeOnline, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_actor_imitates_better_actions_more() -> None:
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
     training = TrajectoryTrainingConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate_fraction=0.1)
-    rates = [learning_rate_at(training, step, 110) for step in range(111)]
+    rates = [learning_rate_at(training.learning_rate, training, step, 110) for step in range(111)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55)

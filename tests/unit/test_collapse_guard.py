@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from frame_factory import BREAKOUT, PONG
@@ -27,7 +27,7 @@ def guard_of(*tasks: TaskSpec) -> CollapseGuard:
             played = SimpleNamespace(returns=RETURNS[requests[index].environment])
             yield index, SimpleNamespace(measured=played)
 
-    progress = SimpleNamespace(ratio_curves={}, env_steps=7)
+    progress = SimpleNamespace(evaluations=[], env_steps=7, online_update_steps=3)
     run = SimpleNamespace(
         config=RunConfig(), progress=progress, measure=measure, data=SimpleNamespace(tasks=tasks, task=tasks[0])
     )
@@ -70,14 +70,28 @@ class ScheduledRun:
     def roll_back(self) -> None:
         self._note("rolled back")
 
+    def take_best(self, reason: str) -> None:
+        assert reason
+        self._note("took the best")
+
     def after(self, *env_steps: int) -> list[tuple[str, int]]:
         """What the guard does when it is asked at these points of the online stage."""
         guard = CollapseGuard.__new__(CollapseGuard)
         guard.run = cast(Experiment, self)
         for step in env_steps:
-            self.progress.env_steps = step
+            self.progress.env_steps = self.progress.online_update_steps = step
             guard.evaluate_if_due()
         return self.done
+
+    def ends(self, env_steps: int, update_steps: int, keep: Literal["best", "final"] = "best") -> list[str]:
+        """What the guard does at the end of the stage."""
+        self.config = replace(self.config, online=replace(self.config.online, keep=keep))
+        self.progress.env_steps, self.progress.online_update_steps = env_steps, update_steps
+        self.done.clear()
+        guard = CollapseGuard.__new__(CollapseGuard)
+        guard.run = cast(Experiment, self)
+        guard.judge_the_last()
+        return [what for what, _ in self.done]
 
     def _note(self, what: str) -> None:
         self.done.append((what, self.progress.env_steps))
@@ -100,11 +114,43 @@ def test_the_schedule_begins_before_the_first_round_and_goes_on_by_env_steps() -
 
 
 def test_the_best_weights_are_kept_and_a_collapse_goes_back_to_them() -> None:
-    run = ScheduledRun(10.0, 12.0, 12.0, 9.5, 2.0)
+    run = ScheduledRun(10.0, 12.0, 12.0, 11.5, 2.0)
     run.after(0, 40, 80, 120, 160)
     changes = [(what, step) for what, step in run.done if what != "measured"]
     assert changes == [("saved", 0), ("saved", 40), ("rolled back", 160)]
     assert run.progress.best_score == 12.0
+
+
+def test_a_fall_from_the_best_is_a_collapse_even_above_the_first() -> None:
+    run = ScheduledRun(10.0, 30.0, 20.0)
+    run.after(0, 40, 80)
+    assert run.done[-1] == ("rolled back", 80)
+
+
+def test_the_last_updates_are_judged_and_the_best_weights_left() -> None:
+    run = ScheduledRun(10.0, 30.0, 29.5)
+    run.after(0, 40)
+    assert run.ends(50, 50) == ["measured", "took the best"]
+    assert run.progress.kept_env_steps == 40
+    assert [entry["update_steps"] for entry in run.progress.schedule] == [0.0, 40.0, 50.0]
+
+
+def test_what_is_judged_is_not_measured_again() -> None:
+    run = ScheduledRun(10.0, 30.0)
+    run.after(0, 40)
+    assert run.ends(50, 40) == []
+    assert run.progress.kept_env_steps == 40
+
+
+def test_the_last_weights_are_left_where_they_are_the_best_or_wanted() -> None:
+    run = ScheduledRun(10.0, 9.5, 31.0)
+    run.after(0, 40)
+    assert run.ends(50, 50) == ["measured", "saved"]
+    assert run.progress.kept_env_steps == 50
+    run = ScheduledRun(10.0, 9.5)
+    run.after(0, 40)
+    assert run.ends(40, 40, keep="final") == []
+    assert run.progress.kept_env_steps == 40
 
 
 def test_an_interval_that_touches_the_first_one_is_no_collapse() -> None:

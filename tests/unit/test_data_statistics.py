@@ -35,20 +35,22 @@ def test_returns_of_cut_episodes_count_nowhere_but_in_the_summary() -> None:
     assert with_cut.episode_return_max == pytest.approx(6e3)
 
 
-def test_target_table_is_the_best_per_step_and_goes_on_with_its_last_value() -> None:
+def test_the_target_table_never_falls() -> None:
     def rewarded(length: int, reward: float) -> object:
         return replace(make_episode(length, "terminated"), rewards=np.full(length, reward, dtype=np.float32))
 
     store = EpisodeStore.from_episodes([rewarded(2, 5.0), rewarded(4, 2.0)], discount=1.0)
-    assert compute_statistics(store, 7).target_returns.tolist() == [10.0, 6.0, 4.0, 2.0, 2.0, 2.0, 2.0]
-    assert compute_statistics(store, 3).target_returns.tolist() == [10.0, 6.0, 4.0]
+    assert compute_statistics(store, 7).target_returns.tolist() == [10.0] * 7
+    assert compute_statistics(store, 3).target_returns.tolist() == [10.0] * 3
+    costs = EpisodeStore.from_episodes([rewarded(2, -5.0), rewarded(4, -2.0)], discount=1.0)
+    assert compute_statistics(costs, 6).target_returns.tolist() == [-8.0, -5.0, -4.0, -2.0, -2.0, -2.0]
 
 
 @pytest.mark.parametrize(
     ("rewards", "lowest"),
     [
-        ({2: -5.0, 4: -2.0}, [-10.0, -6.0, -4.0, -2.0, -2.0]),
-        ({2: 5.0, 4: -2.0}, [-8.0, -6.0, -4.0, -2.0, -2.0]),
+        ({2: -5.0, 4: -2.0}, [-10.0] * 5),
+        ({2: 5.0, 4: -2.0}, [-8.0] * 5),
         ({2: 5.0, 4: 2.0}, [0.0] * 5),
     ],
 )

@@ -205,13 +205,14 @@ def test_the_larger_alpha_is_the_more_entropy_the_actions_keep(store: EpisodeSto
     assert entropy_after(store, 20.0) > entropy_after(store, 1e-6) + 0.5
 
 
-def test_rates_are_those_of_the_stage_and_updates_are_clipped(store: EpisodeStore) -> None:
+def test_both_stages_warm_up_and_decay_from_rates_of_their_own(store: EpisodeStore) -> None:
     learner = make_learner(store, Gradients(), learning_rate=0.5, online_learning_rate=0.25, warmup_steps=10)
-    rates = {}
-    for stage, step in (("offline", 0), ("online", 0), ("online", 7)):
+    total = round(learner.config.online.env_steps * learner.config.online.updates_per_env_step)
+    end = 0.25 * learner.config.method.training.final_learning_rate_fraction
+    expected = {("offline", 0): 0.05, ("online", 0): 0.025, ("online", 7): 0.2, ("online", total): end}
+    for (stage, step), rate in expected.items():
         learner._set_learning_rate(stage, step)
-        rates[stage, step] = {group["lr"] for group in learner.optimizer.param_groups}
-    assert rates == {("offline", 0): {0.05}, ("online", 0): {0.25}, ("online", 7): {0.25}}
+        assert [group["lr"] for group in learner.optimizer.param_groups] == [pytest.approx(rate)] * 2
 
 
 def test_a_group_agrees_on_the_gradient_of_alpha_too(store: EpisodeStore) -> None:

@@ -96,6 +96,16 @@ def test_task_masks_are_half_policy_half_dynamics_at_every_step() -> None:
     assert np.allclose(steps, 1 / LENGTH, atol=0.03)
 
 
+def test_a_share_of_the_task_masks_stands_where_the_planner_acts() -> None:
+    generator = np.random.default_rng(0)
+    exact = {mask(LENGTH, 1).tobytes() for mask in (return_conditioned, forward_dynamics)}
+    seen = [
+        sample_training_mask(LENGTH, 1.0, generator, planning_step=1, planning_step_share=0.7).tobytes() in exact
+        for _ in range(2000)
+    ]
+    assert np.mean(seen) == pytest.approx(0.7 + 0.3 / LENGTH, abs=0.03)
+
+
 def test_the_same_generator_gives_the_same_mask() -> None:
     first, second = (sample_training_mask(LENGTH, 0.5, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)

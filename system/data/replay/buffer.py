@@ -99,7 +99,7 @@ class ReplayBuffer:
             return table
         raised = table.copy()
         np.maximum(raised[: len(returns)], returns, out=raised[: len(returns)])
-        return raised
+        return np.maximum.accumulate(raised)
 
     def _visible(self, visible_episodes: int | None) -> int:
         count = self.online.num_episodes

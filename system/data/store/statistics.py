@@ -20,9 +20,9 @@ class DatasetStatistics:
             Frames and tokens are not normalised: 0 and 1.
         reward_mean, reward_std: of r_t.
         return_mean, return_std: of the returns-to-go of complete episodes; 0 and 1 where there is none.
-        target_returns: for each step the largest return-to-go that a complete episode had there; beyond the
-            longest such episode, its last value; −inf where there is none.
-        low_returns: likewise the smallest one, or 0 if that is smaller.
+        target_returns: for each step the largest return-to-go that a complete episode had there or before; it
+            never falls; −inf where there is none.
+        low_returns: likewise the smallest one, or 0 if that is smaller; it never rises.
         num_episodes, num_steps: how much was counted.
         episode_return_mean, episode_return_std, episode_return_min, episode_return_max: of the undiscounted
             sums of rewards, every episode counting once.
@@ -87,27 +87,32 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
 
 
 def target_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
-    """The largest return-to-go that complete episodes had at each step.
+    """The largest return-to-go that complete episodes had until each step.
+
+    The largest at the very step would fall towards the longest episode's end, whether that failed there or ran
+    into the time limit, and a policy that sees no clock would be asked to fail. What was reachable earlier is
+    reachable still for whoever goes on as well as the best.
 
     Args:
         store: any number of episodes.
         max_episode_steps: length of the table.
 
     Returns:
-        One value a step; beyond the longest complete episode the last known one, −inf if none is complete.
+        One value a step, none smaller than the one before; −inf if no episode is complete.
     """
-    return _table(store, max_episode_steps, np.maximum, -np.inf)
+    return np.maximum.accumulate(_table(store, max_episode_steps, np.maximum, -np.inf))
 
 
 def low_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
-    """The smallest return-to-go that complete episodes had at each step, nowhere above 0.
+    """The smallest return-to-go that complete episodes had until each step, nowhere above 0.
 
     Targets lie between this and the largest one: of returns that are never negative they are a multiple of the
     largest.
 
     Args, Returns: as of `target_return_table`; 0 if no episode is complete.
     """
-    return np.minimum(_table(store, max_episode_steps, np.minimum, np.inf), np.float32(0.0))
+    lowest = np.minimum.accumulate(_table(store, max_episode_steps, np.minimum, np.inf))
+    return np.minimum(lowest, np.float32(0.0))
 
 
 def _table(store: EpisodeStore, length: int, extreme: np.ufunc, unknown: float) -> Float32[np.ndarray, "length"]:

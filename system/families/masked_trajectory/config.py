@@ -28,13 +28,18 @@ class TrajectoryTrainingConfig:
     weight_decay: float = setting(5e-3, low=0.0, high=1.0, doc="on weight matrices only")
     beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
     gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
+    planning_step_share: float = setting(
+        0.5, low=0.0, high=1.0, doc="of the inference masks, those whose current step is where the planner acts"
+    )
     task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
     target_entropy_share: float = setting(
         0.1, low=0.0, high=1.0, doc="the same of discrete actions, as a share of log A"
     )
     entropy_learning_rate: float = setting(1e-3, low=0.0, high=1.0, doc="of the dual variable α")
-    online_learning_rate: float = setting(2e-4, low=0.0, high=1.0, doc="constant, in the online stage")
+    online_learning_rate: float = setting(
+        1e-4, low=0.0, high=1.0, doc="peak in the online stage, after a warm-up and before a cosine of its own"
+    )
     weight_average: float = setting(
         0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
     )

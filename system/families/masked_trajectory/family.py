@@ -20,7 +20,7 @@ def policies() -> Mapping[str, PolicyTraits]:
     return {
         "random": PolicyTraits(),
         "rcbc_mode": PolicyTraits(is_rival=True, conditioned=True),
-        "rcbc_mean": PolicyTraits(is_rival=True, conditioned=True),
+        "rcbc_mean": PolicyTraits(is_rival=True, conditioned=True, draws=True),
         "q_only": planned,
         **{
             f"{planner.name}_{ending}": planned

@@ -54,15 +54,16 @@ from system.types import SegmentBatch, TransitionBatch
 from system.values.iql import IQL
 
 
-def learning_rate_at(config: TrajectoryTrainingConfig, step: int, total_steps: int) -> float:
+def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, total_steps: int) -> float:
     """Linear warm-up, then a cosine to `final_learning_rate_fraction` of the peak.
 
     Args:
-        config: peak, warm-up and end.
-        step: update step of the offline stage, from 0.
+        peak: of the stage.
+        config: warm-up and end.
+        step: update step of the stage, from 0.
         total_steps: length of that stage.
     """
-    return config.learning_rate * rate_factor(
+    return peak * rate_factor(
         step,
         warmup_steps=config.warmup_steps,
         total_steps=total_steps,
@@ -161,7 +162,7 @@ class M3PCLearner:
         Args:
             segments: this learner's share of the batch.
             transitions: one batch per critic update.
-            stage: `offline` (scheduled learning rate) or `online` (constant).
+            stage: `offline` or `online`, each with a learning rate that warms up and decays.
             step: update step within the stage; seeds the mask and the entropy noise.
 
         Returns:
@@ -205,7 +206,14 @@ class M3PCLearner:
         training = self.config.method.training
         tokens, returns_valid = self._tokens(segments)
         generator = numpy_generator(self.config.seed, "mask", stage, step)
-        mask = sample_training_mask(tokens.valid.shape[1], training.task_mask_share, generator)
+        length = tokens.valid.shape[1]
+        mask = sample_training_mask(
+            length,
+            training.task_mask_share,
+            generator,
+            planning_step=length - max(1, self.config.planner.horizon),
+            planning_step_share=training.planning_step_share,
+        )
         with self.autocast:
             losses = trajectory_losses(
                 self.agent.model,
@@ -257,10 +265,12 @@ class M3PCLearner:
         self.alpha_optimizer.step()
 
     def _set_learning_rate(self, stage: str, step: int) -> None:
-        training = self.config.method.training
-        rate = training.online_learning_rate
+        training, online = self.config.method.training, self.config.online
         if stage == "offline":
-            rate = learning_rate_at(training, step, self.config.pretrain.update_steps)
+            rate = learning_rate_at(training.learning_rate, training, step, self.config.pretrain.update_steps)
+        else:
+            expected = round(online.env_steps * online.updates_per_env_step)
+            rate = learning_rate_at(training.online_learning_rate, training, step, expected)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 

@@ -101,18 +101,29 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
     return mask
 
 
-def sample_training_mask(length: int, task_mask_share: float, generator: np.random.Generator) -> Mask:
+def sample_training_mask(
+    length: int,
+    task_mask_share: float,
+    generator: np.random.Generator,
+    *,
+    planning_step: int = 0,
+    planning_step_share: float = 0.0,
+) -> Mask:
     """A mask for one training step, shared by the whole batch.
 
     Args:
         length: T.
         task_mask_share: probability of one of the masks that planning uses (RCBC, forward dynamics),
-            with the current step drawn uniformly; the random masks practically never equal these.
+            the random masks practically never equal these.
         generator: source of the draw.
+        planning_step: place in the window of the step at which the planner acts.
+        planning_step_share: probability that the current step is that one; else it is drawn uniformly, for windows
+            of other horizons.
     """
     if generator.random() >= task_mask_share:
         return random_autoregressive(length, generator)
-    current = int(generator.integers(length))
+    drawn = int(generator.integers(length))
+    current = planning_step if generator.random() < planning_step_share else drawn
     if generator.random() < 0.5:
         return return_conditioned(length, current)
     return forward_dynamics(length, current)
