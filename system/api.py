@@ -111,7 +111,7 @@ def evaluate(
     overrides: Overrides = (),
     quiet: bool = True,
 ) -> list[dict[str, Any]]:
-    """Measures policies of a checkpoint, as `o2o evaluate` does.
+    """Measures policies of a checkpoint, as `o2o evaluate` does; the utilities of planners are not ranked.
 
     Args:
         checkpoint: a checkpoint, a run directory: its newest one, or an exported policy.
@@ -131,8 +131,9 @@ def evaluate(
         if isinstance(overrides, Mapping)
         else overrides
     )
-    saved = open_to_evaluate(Path(checkpoint), policies, episodes, written)
-    return measure_policies(saved, address=None, quiet=quiet)
+    unranked = [*written, "evaluation.ranked_states=0"]
+    saved = open_to_evaluate(Path(checkpoint), policies, episodes, unranked)
+    return measure_policies(saved, address=None, quiet=quiet).evaluations
 
 
 def load_dataset(

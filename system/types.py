@@ -215,6 +215,27 @@ class Measurement:
     decision_seconds: list[float]
 
 
+@dataclass(frozen=True)
+class UtilityRanking:
+    """How well a planner's utilities rank its candidates.
+
+    Attributes:
+        correlations: Spearman's, of utility and return over the candidates of a state; one for each state at which
+            both differ between candidates.
+        gain_shares: of the return that the best of a state's candidates has over their mean, the share that the
+            one with the highest utility has.
+        horizon: actions of a candidate; None where the plans do not tell.
+        num_candidates: compared at a state, at most.
+        num_left_out: states that were not reached again, or at which nothing differed.
+    """
+
+    correlations: list[float]
+    gain_shares: list[float]
+    horizon: int | None
+    num_candidates: int
+    num_left_out: int
+
+
 def _tuples(value: Any) -> Any:
     """JSON has lists where a task has tuples."""
     return tuple(_tuples(each) for each in value) if isinstance(value, list | tuple) else value

@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from system.cli.options import refuse_address, resolve_checkpoint
 from system.envs.another_environment import task_acted_in
 from system.errors import ConfigError
 from system.evaluation.game_scores import format_games, summarize_games
+from system.evaluation.ranking_summary import format_rankings, ranking_record
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
 from system.families.registry import policy_traits
 from system.files import write_json
@@ -27,6 +28,19 @@ OF_EVALUATION = (
 """Sections and keys that decide what is measured, and how."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What came of a checkpoint's policies.
+
+    Attributes:
+        evaluations: a record of each policy in each environment, as in `summary.json`.
+        rankings: of each planner among them, likewise under `utility_rank_correlation`.
+    """
+
+    evaluations: list[dict[str, Any]]
+    rankings: list[dict[str, Any]]
+
+
 def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     """Measures a checkpoint's policies on the reported episodes, each at its best target ratio.
 
@@ -39,15 +53,18 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     path, config = saved.path, saved.config
     if config.evaluators == 0:
         refuse_address(arguments.address)
-    records = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
+    measured = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
+    records, rankings = measured.evaluations, measured.rankings
     print(f"{path}: {config.evaluation.episodes} episodes each\n")
     print(format_table(records))
     games, comparisons = summarize_games(records), compare(records)
-    for text in (format_games(games), format_comparisons(comparisons)):
+    ranked = format_rankings(rankings) if rankings else ""
+    for text in (format_games(games), format_comparisons(comparisons), ranked):
         if text:
             print(f"\n{text}")
     if arguments.output is not None:
         content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
+        content["utility_rank_correlation"] = rankings
         try:
             write_json(arguments.output, {"checkpoint": str(path), **content})
         except OSError as error:
@@ -112,27 +129,28 @@ def evaluation_overrides(
     return found
 
 
-def measure_policies(saved: SavedAgent, *, address: str | None, quiet: bool) -> list[dict[str, Any]]:
-    """Plays the configured policies on the reported episodes.
+def measure_policies(saved: SavedAgent, *, address: str | None, quiet: bool) -> Measured:
+    """Plays the configured policies on the reported episodes, and ranks the utilities of planners.
 
     Args:
         saved: agent and configuration.
         address: of a Ray cluster, where the configuration asks for evaluators.
         quiet: shows no progress.
-
-    Returns:
-        A record of each policy in each environment, as in `summary.json`.
     """
     console = ConsoleTracker(quiet=quiet)
     tasks = {task.environment_id: task for task in saved.tasks}
     requests = _requests(saved)
     found: dict[int, dict[str, Any]] = {}
+    ranked: dict[int, dict[str, Any]] = {}
     console.progress("evaluate", 0, len(requests), "policies")
     for index, result in _measure(saved, requests, address):
-        found[index] = evaluation_record(saved.stage, result.measured, tasks[requests[index].environment])
+        request = requests[index]
+        found[index] = evaluation_record(saved.stage, result.measured, tasks[request.environment])
+        if result.ranking is not None:
+            ranked[index] = ranking_record(saved.stage, request.environment, request.policy, result.ranking)
         console.progress("evaluate", len(found), len(requests), "policies")
     console.close()
-    return [found[index] for index in range(len(requests))]
+    return Measured([found[index] for index in range(len(requests))], [ranked[index] for index in sorted(ranked)])
 
 
 def _requests(saved: SavedAgent) -> list[EvaluationRequest]:

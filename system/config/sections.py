@@ -166,6 +166,13 @@ class EvaluationConfig:
     random_action_share: float = setting(
         0.0, low=0.0, high=1.0, doc="Atari: of a policy's decisions, those replaced by any valid action"
     )
+    ranked_states: int = setting(
+        20, low=0, high=100_000, doc="states at which a planner's candidates are executed and compared; 0: none"
+    )
+    ranked_candidates: int = setting(12, low=2, high=4096, doc="of each of these states, at most")
+    ranked_follow_steps: int = setting(
+        100, low=0, high=100_000, doc="after a candidate's first action, by the policy that does not plan"
+    )
 
 
 @dataclass(frozen=True)

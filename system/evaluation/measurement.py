@@ -4,6 +4,7 @@ Every purpose has episodes of its own, so that what was chosen on some is report
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,19 +13,21 @@ import torch
 
 from system.config import PlannerConfig, RunConfig
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.policies import make_policy
+from system.evaluation.policies import follower_name, make_policy
 from system.evaluation.rollouts import play_episodes
+from system.evaluation.utility_ranking import STATES_PER_EPISODE, rank_utilities
 from system.families.registry import Agent, policy_traits
 from system.planning.acting import Decision, Policy
 from system.planning.history import History
 from system.planning.random_policies import WithRandomActions
 from system.seeding import derive_seed, torch_generator
-from system.types import Measurement, TaskSpec
+from system.types import Measurement, TaskSpec, UtilityRanking
 
 REPORT_SEEDS = 10_000
 SELECTION_SEEDS = 20_000
 SCHEDULE_SEEDS = 30_000
 LATENCY_SEED = 40_000
+RANKING_SEEDS = 50_000
 
 LATENCY_DECISIONS = 40
 LATENCY_WARMUP = 5
@@ -50,8 +53,8 @@ class Measurer:
         evaluation = config.evaluation
         limit = task.steps_until_cut(evaluation.max_episode_steps)
         noops = evaluation.noop_max if task.frame_shape is not None else 0
-        count = evaluation.num_environments
-        self.environments = EnvironmentBatch(task, count, max_episode_steps=limit, noop_max=noops)
+        self._batch = partial(EnvironmentBatch, task, max_episode_steps=limit, noop_max=noops)
+        self.environments = self._batch(evaluation.num_environments)
         self.single = EnvironmentBatch(task, 1, max_episode_steps=LATENCY_DECISIONS, noop_max=noops)
 
     def measure(self, policy: str, ratio: float | None, first_seed: int, num_episodes: int) -> Measurement:
@@ -114,6 +117,35 @@ class Measurer:
             perceive=partial(self.agent.perceive, game=self.task.game),
         )
         return play.decision_seconds[LATENCY_WARMUP:] or play.decision_seconds
+
+    def rank(self, policy: str, ratio: float | None) -> UtilityRanking | None:
+        """How well a planner's utilities rank its candidates, executed in episodes of their own.
+
+        Args:
+            policy, ratio: as in `measure`; the policy that follows is asked for the same ratio.
+
+        Returns:
+            None of a policy that does not plan, where the configuration leaves it out, and where the family has
+            no policy that could follow.
+        """
+        evaluation, follower = self.config.evaluation, follower_name(self.config)
+        if not (evaluation.ranked_states and policy_traits(policy).plans and follower):
+            return None
+        together = min(evaluation.ranked_states, STATES_PER_EPISODE)
+        with closing(self._batch(together * evaluation.ranked_candidates)) as environments:
+            return rank_utilities(
+                self._policy(policy, ratio),
+                self._policy(follower, ratio),
+                environments,
+                num_states=evaluation.ranked_states,
+                num_candidates=evaluation.ranked_candidates,
+                follow_steps=evaluation.ranked_follow_steps,
+                discount=self.config.discount,
+                first_seed=RANKING_SEEDS,
+                history_length=self.config.context_length,
+                generator=self._generator(policy, RANKING_SEEDS),
+                perceive=partial(self.agent.perceive, game=self.task.game),
+            )
 
     def close(self) -> None:
         """Frees the environments."""

@@ -1,8 +1,10 @@
 """Policies by the names that configurations and summaries use, of whatever family."""
 
+from dataclasses import replace
+
 from system.config import PlannerConfig, RunConfig
 from system.errors import ConfigError
-from system.families.registry import Agent, family_of
+from system.families.registry import Agent, family_of, policy_traits
 from system.planning.acting import Policy
 from system.types import TaskSpec
 
@@ -33,3 +35,12 @@ def make_policy(
 def planner_policy_name(config: RunConfig) -> str:
     """The name under which the configured planner is evaluated."""
     return family_of(config).planner_policy(config)
+
+
+def follower_name(config: RunConfig) -> str | None:
+    """The policy that goes on after a candidate's first action: what the configured planner becomes at horizon 0,
+    else the family's first policy that planners are compared with; None where the family has neither."""
+    family = family_of(config)
+    becomes = family.planner_policy(replace(config, planner=replace(config.planner, horizon=0)))
+    rivals = [name for name, traits in family.policies().items() if traits.is_rival]
+    return next((name for name in (becomes, *rivals) if not policy_traits(name).plans), None)

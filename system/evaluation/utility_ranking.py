@@ -18,28 +18,9 @@ from system.envs.vector import EnvironmentBatch
 from system.evaluation.rollouts import Perceive, play_episodes
 from system.planning.acting import Policy
 from system.planning.history import History
-from system.types import Episode
+from system.types import Episode, UtilityRanking
 
 STATES_PER_EPISODE = 5
-
-
-@dataclass(frozen=True)
-class UtilityRanking:
-    """How well utilities rank.
-
-    Attributes:
-        correlations: Spearman's, of utility and return over the candidates of a state; one for each state at which
-            both differ between candidates.
-        gain_shares: of the return that the best of a state's candidates has over their mean, the share that the
-            one with the highest utility has.
-        num_candidates: compared at a state, at most.
-        num_left_out: states that were not reached again, or at which nothing differed.
-    """
-
-    correlations: Float[np.ndarray, "n"]
-    gain_shares: Float[np.ndarray, "n"]
-    num_candidates: int
-    num_left_out: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +65,7 @@ def rank_utilities(
     states = _choose_states(episodes, num_states, np.random.default_rng(first_seed))
     together = max(1, environments.num_environments // num_candidates)
     correlations, shares, left_out = [], [], num_states - len(states)
+    horizon: int | None = None
     for start in range(0, len(states), together):
         copies = _Copies(environments, states[start : start + together], num_candidates, history_length, perceive)
         for utilities, returns in copies.compare(planner, follower, follow_steps, discount, generator):
@@ -93,7 +75,8 @@ def rank_utilities(
             correlations.append(spearman(utilities, returns))
             possible = returns.max() - returns.mean()
             shares.append(float((returns[utilities.argmax()] - returns.mean()) / possible))
-    return UtilityRanking(np.array(correlations), np.array(shares), num_candidates, left_out)
+        horizon = copies.horizon or horizon
+    return UtilityRanking(correlations, shares, horizon, num_candidates, left_out)
 
 
 def spearman(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> float:
@@ -123,6 +106,9 @@ class _Copies:
     Args:
         environments, num_candidates, history_length, perceive: as in `rank_utilities`.
         states: as many as there is room for.
+
+    Attributes:
+        horizon: actions of the candidates compared last; None where the plan does not tell.
     """
 
     def __init__(
@@ -136,6 +122,7 @@ class _Copies:
         self.environments = environments
         self.states = states
         self.per_state = num_candidates
+        self.horizon: int | None = None
         self.perceive: Callable[[np.ndarray], np.ndarray] = perceive or (lambda shown: shown)
         first = np.stack([state.episode.observations[0] for state in states])
         self.history = History.of_task(environments.task, environments.num_environments, history_length, first)
@@ -148,6 +135,7 @@ class _Copies:
         places = np.arange(len(self.states)) * self.per_state
         plan = planner.act(self.history, places, generator).plan
         assert plan is not None, "a policy that plans says so"
+        self.horizon = None if plan.imagined_rewards is None else plan.imagined_rewards.shape[-1]
         utilities = plan.utilities.float().cpu().numpy()
         first_actions = plan.first_actions.cpu().numpy()
         kept = [np.flatnonzero(np.isfinite(row))[: self.per_state] for row in utilities]

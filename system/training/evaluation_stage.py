@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from system.evaluation.ranking_summary import ranking_figures, ranking_record
 from system.evaluation.summary import evaluation_record
 from system.training.experiment import Experiment
 from system.training.pictures import draw_pictures
@@ -36,13 +37,17 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
             curve = {str(ratio): mean for ratio, mean in result.ratio_curve.items()}
             run.progress.ratio_curves[f"{stage}/{request.policy}"] = curve
         record = evaluation_record(stage, result.measured, tasks[request.environment])
-        records.append(record)
-        records.sort(key=lambda each: places[_pair(each)] if each["stage"] == stage else -1)
+        _insert(records, record, stage, places)
+        figures = shown_figures(record)
+        if result.ranking is not None:
+            ranked = ranking_record(stage, request.environment, request.policy, result.ranking)
+            _insert(run.progress.utility_rank_correlation, ranked, stage, places)
+            figures |= ranking_figures(ranked)
         game = f"{request.environment}/" if len(tasks) > 1 else ""
         run.tracker.log_metrics(
             {
                 f"{group}/{stage}/{name}/{game}{request.policy}": value
-                for (group, name), value in shown_figures(record).items()
+                for (group, name), value in figures.items()
             },
             step=run.progress.env_steps,
         )
@@ -65,6 +70,14 @@ def shown_figures(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:
         ("time", "decision_ms"): record["decision_ms_p50"],
     }
     return {name: float(value) for name, value in figures.items() if value is not None}
+
+
+def _insert(
+    records: list[dict[str, Any]], record: dict[str, Any], stage: str, places: Mapping[tuple[str, str], int]
+) -> None:
+    """Adds a record of a stage in the order of the requests, in whatever order they were answered."""
+    records.append(record)
+    records.sort(key=lambda each: places[_pair(each)] if each["stage"] == stage else -1)
 
 
 def _pair(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class Evaluator:
         curve: dict[float, float] = {}
         if ratio is None and policy_traits(policy).conditioned:
             ratio, curve = measurer.choose_ratio(policy)
-        return EvaluationResult(measurer.report(policy, ratio), curve)
+        return EvaluationResult(measurer.report(policy, ratio), curve, measurer.rank(policy, ratio))
 
     def close(self) -> None:
         """Frees the environments."""

@@ -11,6 +11,7 @@ from system.envs.vector import EnvironmentBatch
 from system.evaluation.figures import draw_learning_curve, draw_ratio_curves, draw_utilities
 from system.evaluation.plan_viewer import draw_plans, record_plans
 from system.evaluation.policies import make_policy, planner_policy_name
+from system.evaluation.ranking_figure import draw_utility_ranking
 from system.families.registry import family_of, policy_traits
 from system.seeding import torch_generator
 from system.training.experiment import Experiment
@@ -36,6 +37,8 @@ def draw_pictures(run: Experiment, stage: str) -> None:
     if progress.episode_returns:
         draw_utilities(progress.first_utilities, progress.episode_returns, folder / "utilities.png")
     _draw_plans(run, stage)
+    ranked = [each for each in progress.utility_rank_correlation if each["stage"] == stage]
+    draw_utility_ranking(ranked, folder / f"utility_ranking_{stage}.png")
     diagnose = family_of(run.config).diagnose
     if diagnose is not None:
         _note_open_loop(run, stage, diagnose(run.agent(), run.data, run.config, folder, stage))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float32
 
 from system.data.replay.sampling import ReplayStats, SampleRequest
-from system.types import Episode, Measurement, SegmentBatch, TransitionBatch
+from system.types import Episode, Measurement, SegmentBatch, TransitionBatch, UtilityRanking
 
 Weights = Mapping[str, torch.Tensor]
 Metrics = dict[str, float]
@@ -168,8 +168,8 @@ class EvaluationRequest:
     Attributes:
         environment: id of the task that it plays.
         policy: one of the family's.
-        purpose: `report` plays the reported episodes and times decisions; `schedule` plays those of the
-            online stage's scheduled evaluations.
+        purpose: `report` plays the reported episodes, times decisions and ranks a planner's utilities;
+            `schedule` plays those of the online stage's scheduled evaluations.
         target_return_ratio: asked of it; with None a report chooses the one that does best on episodes of its own.
     """
 
@@ -186,10 +186,12 @@ class EvaluationResult:
     Attributes:
         measured: the episodes.
         ratio_curve: target-return ratio → mean return where one was chosen; else empty.
+        ranking: of a planner's utilities; None where none was asked for.
     """
 
     measured: Measurement
     ratio_curve: Mapping[float, float]
+    ranking: UtilityRanking | None = None
 
 
 class Evaluators(Protocol):

@@ -5,6 +5,7 @@ from typing import Any
 
 from system.config.loading import to_dict
 from system.evaluation.game_scores import format_games, summarize_games
+from system.evaluation.ranking_summary import format_rankings
 from system.evaluation.summary import compare, format_comparisons, format_table
 from system.runs.checkpoint import package_versions
 from system.runs.progress import Progress
@@ -29,6 +30,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "game_scores": summarize_games(progress.evaluations),
         "exploration": asdict(choose_exploration(run.config, progress.evaluations)),
         "open_loop_error": progress.open_loop,
+        "utility_rank_correlation": progress.utility_rank_correlation,
         "target_return_ratio_curves": progress.ratio_curves,
         "schedule": progress.schedule,
         "kept_env_steps": progress.kept_env_steps,
@@ -56,6 +58,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         lines += ["", format_games(summary["game_scores"])]
     if summary["comparisons"]:
         lines += ["", format_comparisons(summary["comparisons"])]
+    if summary.get("utility_rank_correlation"):  # likewise
+        lines += ["", format_rankings(summary["utility_rank_correlation"])]
     survived = {name: count for name, count in summary["faults"].items() if count}
     if survived:
         lines += ["", "survived: " + ", ".join(f"{name} {count}" for name, count in survived.items())]

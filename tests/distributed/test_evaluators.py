@@ -71,7 +71,7 @@ def answers(evaluators: Evaluators, requests: list[EvaluationRequest]) -> list[E
 
 def told(results: list[EvaluationResult]) -> list[object]:
     """All but the times."""
-    return [(replace(each.measured, decision_seconds=[]), each.ratio_curve) for each in results]
+    return [(replace(each.measured, decision_seconds=[]), each.ratio_curve, each.ranking) for each in results]
 
 
 def stop_at(call: int) -> Any:
@@ -94,6 +94,7 @@ def expected(toy: Toy) -> list[object]:
     assert [len(each.ratio_curve) for each in results] == [0, 2, 2, 0, 0]
     assert all(each.measured.decision_seconds for each in results[:-1]), "reports time decisions"
     assert len({str(each.measured.returns) for each in results}) > 1
+    assert [index for index, each in enumerate(results) if each.ranking] == [POLICIES.index("q_only")]
     with pytest.raises(Interrupted):
         list(local.measure(REPORTS, stop_at(3)))
     local.close()

@@ -44,6 +44,7 @@ def killed_and_resumed(folder: Path, config: Path, point: str, undisturbed: tupl
         each["returns"] for each in summary["evaluations"]
     ]
     assert after["schedule"] == summary["schedule"]
+    assert after["utility_rank_correlation"] == summary["utility_rank_correlation"]
 
 
 @pytest.mark.parametrize("point", POINTS)

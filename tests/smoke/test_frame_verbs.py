@@ -36,6 +36,8 @@ def test_run_evaluates_every_policy_before_and_after(finished: Path) -> None:
     played = [record["return_mean"] for record in summary["evaluations"]][-1]
     assert scores["games"][GAME]["human"] == pytest.approx(100 * (played + 20.7) / 35.3)
     assert len(summary["open_loop_error"]["offline"]["tokens"]) == 1
+    ranked = [(each["stage"], each["policy"], each["left_out"]) for each in summary["utility_rank_correlation"]]
+    assert ranked == [("offline", "beam", 1), ("online", "beam", 1)], "nothing is won or lost in so few steps"
 
 
 def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_data_alone_are_checked_and_learnt_from(tmp_path: Path, capsys: pytest.C
     assert main(["pretrain", *words]) == 0
     summary = read_summary(tmp_path / "run")
     assert summary["evaluations"] == [] and summary["open_loop_error"]["offline"]["states"]
+    assert summary["utility_rank_correlation"] == [], "nothing can be executed"
     agent = load_agent(tmp_path / "run")
     assert -2.0 <= float(agent.act(agent.task.action_bounds[0].repeat(3))[0]) <= 2.0
     measure = ["evaluate", str(tmp_path / "run"), "--quiet", "--policies", "rcbc_mode"]

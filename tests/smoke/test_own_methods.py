@@ -72,6 +72,8 @@ def test_it_is_trained_evaluated_and_learns_online(case: str, folders: dict[str,
     assert summary["exploration"]["policy"] == PLANNED[case]
     planned = [(each["a"], each["b"]) for each in summary["comparisons"] if each["stage"] == "offline"]
     assert planned == [(PLANNED[case], policies[0])]
+    ranked = [(each["stage"], each["policy"]) for each in summary["utility_rank_correlation"]]
+    assert ranked == [(stage, PLANNED[case]) for stage in ("offline", "online")]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,5 +1,6 @@
 """Every verb of the command, end to end on a tiny run, in this process."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_run_writes_what_programs_and_people_look_for(finished: Path) -> None:
         assert record["episodes"] == len(record["returns"]) == len(record["seeds"]) == 2
         low, high = record["return_ci95"]
         assert low <= record["return_mean"] <= high
+    ranked = summary["utility_rank_correlation"]
+    assert [(each["stage"], each["policy"]) for each in ranked] == [
+        (stage, "forward_mpc_q") for stage in ("offline", "online")
+    ]
+    for record in ranked:
+        assert (record["states"] + record["left_out"], record["candidates"], record["horizon"]) == (2, 3, 2)
+        assert -1.0 <= record["spearman"] <= 1.0 and record["gain_share"] <= 1.0
+    log = (finished / "run" / "events.jsonl").read_text()
+    for stage, name in itertools.product(("offline", "online"), ("spearman", "gain_share")):
+        assert f'"ranking/{stage}/{name}/forward_mpc_q"' in log
     assert set(summary["stages"]) == {"offline", "offline_evaluation", "online", "online_evaluation"}
     assert summary["stages"]["offline"]["steps"] == 20
     assert summary["stages"]["online"]["steps"] >= 60
@@ -58,6 +69,8 @@ def test_run_writes_what_programs_and_people_look_for(finished: Path) -> None:
         "plans_offline.png",
         "plans_online.png",
         "utilities.png",
+        "utility_ranking_offline.png",
+        "utility_ranking_online.png",
     }
 
 
@@ -77,6 +90,7 @@ def test_a_finished_run_prints_its_table_again_and_changes_nothing(
     out = capsys.readouterr().out
     assert "forward_mpc_q" in out
     assert "online" in out
+    assert len([line for line in out.splitlines() if line.startswith("online:  forward_mpc_q")]) == 1
     assert (learner_digest(finished / "run"), (finished / "run" / "summary.json").stat().st_mtime_ns) == before
 
 
@@ -112,7 +126,8 @@ def test_the_page_about_runs_names_all_that_a_summary_holds(finished: Path) -> N
     summary = page.split("\n## summary.json\n", 1)[1].split("\n## ", 1)[0]
     written = read_summary(finished / "run")
     assert written.keys() <= set(re.findall(r"`(\w+)`", summary))
-    assert {name for each in written["evaluations"] for name in each} <= set(re.findall(r"\w+", summary))
+    for records in (written["evaluations"], written["utility_rank_correlation"]):
+        assert {name for each in records for name in each} <= set(re.findall(r"\w+", summary))
 
 
 def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:
@@ -120,6 +135,8 @@ def test_pretrain_then_run_is_run(finished: Path, tmp_path: Path) -> None:
     assert main(["pretrain", *words]) == 0
     assert read_summary(tmp_path / "run")["next_stage"] == "online"
     assert main(["run", *words]) == 0
+    ranked = [read_summary(each / "run")["utility_rank_correlation"] for each in (tmp_path, finished)]
+    assert ranked[0] == ranked[1], "what a checkpoint held was kept"
     assert learner_digest(tmp_path / "run") == learner_digest(finished / "run")
 
 
@@ -203,12 +220,18 @@ def test_a_device_that_is_not_there_is_refused(
     assert capsys.readouterr().err.count("device: cuda, but torch finds none here") == 2
 
 
-def test_evaluate_repeats_the_figures_of_the_run(finished: Path, tmp_path: Path) -> None:
+def test_evaluate_repeats_the_figures_of_the_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "evaluation.json"
     assert main(["evaluate", str(finished / "run"), "--quiet", "--output", str(output)]) == 0
-    records = json.loads(output.read_text())["evaluations"]
-    expected = [each for each in read_summary(finished / "run")["evaluations"] if each["stage"] == "online"]
+    found, summary = json.loads(output.read_text()), read_summary(finished / "run")
+    records = found["evaluations"]
+    expected = [each for each in summary["evaluations"] if each["stage"] == "online"]
     assert [each["returns"] for each in records] == [each["returns"] for each in expected]
+    ranked = found["utility_rank_correlation"]
+    assert ranked == [each for each in summary["utility_rank_correlation"] if each["stage"] == "online"]
+    assert "\nonline:  forward_mpc_q  " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -217,10 +240,11 @@ def test_evaluators_over_ray_give_the_same_records(finished: Path, tmp_path: Pat
     for output, count in zip(outputs, (0, 2), strict=True):
         words = ["evaluate", str(finished / "run"), "--quiet", "--set", f"evaluators={count}"]
         assert main([*words, "--output", str(output)]) == 0
-    here, there = (json.loads(output.read_text())["evaluations"] for output in outputs)
-    assert [(each["policy"], each["returns"]) for each in here] == [
-        (each["policy"], each["returns"]) for each in there
+    here, there = (json.loads(output.read_text()) for output in outputs)
+    assert [(each["policy"], each["returns"]) for each in here["evaluations"]] == [
+        (each["policy"], each["returns"]) for each in there["evaluations"]
     ]
+    assert here["utility_rank_correlation"] == there["utility_rank_correlation"] != []
 
 
 def test_report_pairs_runs_by_seed(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
