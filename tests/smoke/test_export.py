@@ -218,7 +218,13 @@ def test_planning_is_not_one_pass(run: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_program_that_decides_otherwise_is_not_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_pass, "TOLERANCE", -1.0)
+    class Otherwise(one_pass.InOwnBounds):
+        def forward(
+            self, observations: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor, steps: torch.Tensor
+        ) -> torch.Tensor:
+            return super().forward(observations, actions, valid, steps) + 0.01
+
+    monkeypatch.setattr(one_pass, "InOwnBounds", Otherwise)
     with pytest.raises(SystemFailure, match="does not decide as the policy does"):
         system.export_policy(run, tmp_path / "package", policy="iql", one_pass=True)
     assert not (tmp_path / "package").exists()

@@ -17,7 +17,7 @@ from system.config.registry import FAMILIES, PLANNERS
 from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
 SUPPORT = Path(__file__).parents[1] / "support"
-ONLINE = {"env_steps": 60, "evaluate_every_env_steps": 1000}
+ONLINE = {"explore_with": "configured", "env_steps": 60, "evaluate_every_env_steps": 1000}
 CASES: dict[str, dict[str, Any]] = {
     "family": {
         "modules": ["tests.support.toy_family"],
