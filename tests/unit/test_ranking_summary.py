@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from system.config import RunConfig
+from system.config.registry import FAMILIES
 from system.evaluation.policies import follower_name
 from system.evaluation.ranking_figure import draw_utility_ranking
 from system.evaluation.ranking_summary import format_rankings, ranking_figures, ranking_record
@@ -78,7 +79,8 @@ def test_what_follows_does_not_plan(config: RunConfig, expected: str) -> None:
     assert follower_name(config) == expected
 
 
-def test_a_planner_that_stays_one_at_horizon_0_is_followed_by_a_rival() -> None:
+def test_a_planner_that_stays_one_at_horizon_0_is_followed_by_a_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, toy_family.NAME, toy_family.FAMILY)
     config = RunConfig(family=toy_family.NAME)
     assert toy_family.FAMILY.planner_policy(config) == "toy_forward_mpc"
     assert follower_name(config) == "linear"
