@@ -65,8 +65,10 @@ def load_config(
         ConfigError: naming the key (and the nearest right one), value and range, or the file and line.
     """
     tree: Tree = {} if source is None else _load_source(source, presets, chain=())
-    merge(tree, layer_of(overrides))
-    _import_named(schema, tree)
+    layer = layer_of(overrides)
+    _import_named(schema, {**tree, **layer})
+    _forget_replaced(schema, tree, overrides)
+    merge(tree, layer)
     config = _build(schema, tree, schema, ())
     validate(config)
     return config
@@ -83,6 +85,7 @@ def config_from_dict(schema: type[Schema], tree: Mapping[str, Any], overrides: O
     merged: Tree = copy.deepcopy(present_tree(tree) if schema is RunConfig else dict(tree))
     layer = layer_of(overrides)
     _import_named(schema, layer)
+    _forget_replaced(schema, merged, overrides)
     merge(merged, layer)
     try:
         config = _build(schema, merged, schema, ())
@@ -127,7 +130,7 @@ def checked_value(schema: type, key: str, value: Any) -> Any:
         parts[0] = "method"
     config: Any = _build(schema, tree, schema, ())
     for part in parts:
-        config = getattr(config, part)
+        config = config[part] if isinstance(config, Mapping) else getattr(config, part)
     if dataclasses.is_dataclass(config):
         raise ConfigError(f"{key}: is a section; name one of its keys")
     return config
@@ -208,6 +211,25 @@ def _import_named(schema: type, tree: Tree) -> None:
     """What `modules` names, before anything that it registers is looked for."""
     if "modules" in tree and "modules" in {field.name for field in dataclasses.fields(schema)}:
         import_modules(_coerce(tree["modules"], tuple[str, ...], "modules"))
+
+
+def _forget_replaced(schema: type, tree: Tree, overrides: Overrides) -> None:
+    """Takes out the settings that are mappings and that an override gives whole, for it replaces them."""
+    for override in overrides:
+        parts = override.partition("=")[0].strip().split(".")
+        section: Any = tree
+        hint: Any = schema
+        for position, part in enumerate(parts):
+            if position and isinstance(section, dict):
+                section = section.get(parts[position - 1])
+            own = FAMILIES.get(part) if hint is RunConfig else None
+            hint = own.section if own else _hints(hint).get(part)
+        if typing.get_origin(hint) is Mapping and isinstance(section, dict):
+            section.pop(parts[-1], None)
+
+
+def _hints(schema: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(schema) if dataclasses.is_dataclass(schema) else {}
 
 
 def _modules_needed(tree: Tree) -> str:
@@ -292,7 +314,10 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if origin is Mapping:
         if not isinstance(value, dict):
             raise ConfigError(f"{key}: {shown(value)} given where keys and values are expected")
-        return value
+        named, held = choices
+        if held is Any:
+            return value
+        return {_coerce(name, named, key): _coerce(item, held, f"{key}.{name}") for name, item in value.items()}
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key}: {shown(value)} is not a list, such as [a, b]")
@@ -314,6 +339,9 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
 
 def _check_range(value: Any, metadata: Mapping[str, Any], key: str) -> None:
     low, high = metadata.get("low"), metadata.get("high")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_range(item, metadata, f"{key}.{name}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue

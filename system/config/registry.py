@@ -3,11 +3,26 @@
 What a configuration needs to know of them is little, and all of it is light: nothing here loads a model.
 """
 
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from system.errors import ConfigError
 from system.wording import one_of, shown
+
+
+@dataclass(frozen=True)
+class ChangedKey:
+    """A key of earlier versions that holds another kind of value now, under another name.
+
+    Attributes:
+        now: dotted path of today's key.
+        value: what was held → what is held now; None: nothing of today's says the same, and the default counts.
+    """
+
+    now: str
+    value: Callable[[Any], Any] | None = None
 
 
 class NamedFamily(Protocol):
@@ -17,6 +32,7 @@ class NamedFamily(Protocol):
         name: value of the key `family`, and name of the family's own section.
         section: dataclass of that section; it has a `context_length`.
         former: keys of earlier versions → today's, sections as a whole.
+        changed: keys of earlier versions, by the sections of today, whose value is of another kind now.
         former_name: value of the key `algorithm` in earlier versions.
         planner: the planner that is used where none is named.
         asks: what kind of planning model its planners ask; see `NamedPlanner`.
@@ -34,6 +50,9 @@ class NamedFamily(Protocol):
 
     @property
     def former(self) -> Mapping[str, str]: ...
+
+    @property
+    def changed(self) -> Mapping[str, ChangedKey]: ...
 
     @property
     def former_name(self) -> str | None: ...
@@ -124,7 +143,10 @@ def present_key(key: str) -> str | None:
     for family in FAMILIES.values():
         for old, new in family.former.items():
             if key == old or key.startswith(f"{old}."):
-                return new + key[len(old) :]
+                moved = new + key[len(old) :]
+                return family.changed[moved].now if moved in family.changed else moved
+        if key in family.changed:
+            return family.changed[key].now
     return None
 
 
@@ -134,8 +156,22 @@ def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         tree: what an earlier `to_dict` gave; other families' sections are left out.
     """
-    if "algorithm" not in tree:
-        return dict(tree)
+    present = _in_present_sections(tree) if "algorithm" in tree else copy.deepcopy(dict(tree))
+    family = FAMILIES.get(str(present.get("family", default_family())))
+    for old, key in family.changed.items() if family else ():
+        *sections, name = old.split(".")
+        section: Any = present
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section:
+            value = section.pop(name)
+            if key.value is not None:
+                _put(present, key.now.split("."), key.value(value))
+    return present
+
+
+def _in_present_sections(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of a version in which every family's sections stood beside the shared ones."""
     own = next((each for each in FAMILIES.values() if each.former_name == tree["algorithm"]), None)
     if own is None:
         raise ConfigError(f"algorithm: {tree['algorithm']!r} is of no family that is registered")

@@ -93,7 +93,7 @@ class PlannerConfig:
     guidance: Literal["critic", "return", "none"] = setting(
         "critic", doc="where values come from; none draws without guidance"
     )
-    horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 is q_only, 0 no planning")
+    horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 looks at values alone, 0 no planning")
     td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3 and of beam search")
     temperature: float = setting(0.5, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
     utility_scale: Literal["raw", "standardized"] = setting(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from system.config import PlannerConfig, RunConfig
-from system.config.registry import FAMILIES
+from system.config.registry import FAMILIES, ChangedKey
 from system.data.replay.sampling import Windows
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Family:
     """One method. Whatever it lacks is None.
 
     Attributes:
-        name, section, former, former_name, planner, asks, evaluated, batch_sizes, validate: as in
+        name, section, former, former_name, changed, planner, asks, evaluated, batch_sizes, validate: as in
             `system.config.registry.NamedFamily`.
         serves: whether it can learn a task.
         policies: name → traits of every way of acting, those of registered planners included.
@@ -138,6 +138,7 @@ class Family:
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
     former: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, ChangedKey] = field(default_factory=dict)
     former_name: str | None = None
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from configs import masked_config
@@ -10,11 +11,13 @@ from configs import masked_config
 from system.config import CriticConfig, PlannerConfig
 from system.decisions import Context, Plan
 from system.errors import PlannerError
+from system.evaluation.policies import make_policy
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
 from system.models.protocols import Imagination, PlanningModel
 from system.planning.forward_mpc import forward_mpc
+from system.planning.history import History
 from system.types import TaskSpec
 from tests.support.reference_planner import reference_action
 
@@ -174,6 +177,27 @@ def test_horizon_1_with_critics_is_q_only(agent: TrajectoryAgent) -> None:
     )
     state = context.observations[:, -1:].expand(-1, CONFIG.num_candidates, -1)
     assert torch.allclose(plan.utilities, agent.values.q(state, plan.first_actions))
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@torch.no_grad()
+def test_q_only_weighs_the_first_actions_of_forward_mpcs_candidates(horizon: int, agent: TrajectoryAgent) -> None:
+    config = masked_config(model=agent.model.config, discount=DISCOUNT)
+    planner = replace(CONFIG, horizon=horizon)
+    context = make_context(agent.task, 3, 1)
+    history = History.of_task(agent.task, 3, WINDOW, context.observations[:, 0].numpy())
+    history.observations[:], history.actions[:] = context.observations.numpy(), context.actions.numpy()
+    history.valid[:] = context.valid.numpy()
+    plans = {}
+    for name in ("q_only", "forward_mpc_q"):
+        policy = make_policy(name, agent, agent.task, config, planner)
+        plans[name] = policy.act(history, np.arange(3), make_generator()).plan
+    alone, planned = plans["q_only"], plans["forward_mpc_q"]
+    assert torch.equal(alone.first_actions, planned.first_actions)
+    state = context.observations[:, -1:].expand(-1, CONFIG.num_candidates, -1)
+    assert torch.allclose(alone.utilities, agent.values.q(state, alone.first_actions))
+    assert torch.allclose(alone.utilities, planned.utilities) == (horizon == 1)
+    assert alone.imagined_rewards.shape[-1] == 1, "rankings name it as of horizon 1"
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -23,6 +24,8 @@ def kind(hint: Any) -> str:
         return f"{kind(next(each for each in choices if each is not type(None)))} or null"
     if origin is tuple:
         return f"list of {kind(choices[0])}s"
+    if origin is Mapping and choices[1] is not Any:
+        return f"{kind(choices[1])} of each: {kind(choices[0])}"
     names = {bool: "true, false", int: "integer", float: "number", str: "string"}
     return names.get(hint, "mapping")
 
@@ -47,7 +50,10 @@ def shown_default(value: Any) -> str:
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value == "" or isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        items = ", ".join(f"{name}: {shown_default(item)}" for name, item in value.items())
+        return f"{{{items}}}" if value else ""
+    return "" if value == "" else str(value)
 
 
 def tables(schema: type, title: str, level: int, left_out: tuple[str, ...] = ()) -> str:
@@ -78,6 +84,7 @@ def renamed() -> str:
     text += f"| `algorithm` | `family` ({values}) |\n"
     for each in shipped():
         text += "".join(f"| `{old}` | `{new}` |\n" for old, new in each.former.items())
+        text += "".join(f"| `{old}` | `{key.now}` |\n" for old, key in each.changed.items())
     return text
 
 

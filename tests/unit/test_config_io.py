@@ -19,6 +19,7 @@ from system.config import (
     TrackingConfig,
 )
 from system.config.loading import (
+    config_from_dict,
     digest,
     dump_yaml,
     first_difference,
@@ -89,6 +90,43 @@ def test_an_override_may_give_a_section_or_a_list() -> None:
     )
     assert config.planner == PlannerConfig("forward_mpc", horizon=3, select="argmax", td_lambda=1.0)
     assert config.evaluation.policies == ("iql", "random")
+
+
+def test_a_mapping_that_an_override_gives_replaces_and_a_key_of_it_is_laid_over(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "environment: {kwargs: {a: 1}}\nmasked_trajectory: {training: {mask_shares: {reward_return: 0.5}}}\n"
+    )
+    shares = "masked_trajectory.training.mask_shares"
+
+    def of(*overrides: str) -> RunConfig:
+        return load_config(RunConfig, "base", overrides, presets=tmp_path)
+
+    assert of().method.training.mask_shares == {"reward_return": 0.5}
+    whole = of(f"{shares}={{return_conditioned: 5e-1}}", "environment.kwargs={b: 2}")
+    assert whole.method.training.mask_shares == {"return_conditioned": 0.5}
+    assert whole.environment.kwargs == {"b": 2}
+    one = of(f"{shares}.path_inference=0.25", "environment.kwargs.b=2")
+    assert one.method.training.mask_shares == {"reward_return": 0.5, "path_inference": 0.25}
+    assert one.environment.kwargs == {"a": 1, "b": 2}
+    assert config_from_dict(RunConfig, to_dict(one), {shares: {}}).method.training.mask_shares == {}
+    assert config_from_dict(RunConfig, to_dict(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("={rcbc: 0.1}", ": 'rcbc' is not one of behaviour_cloning, return_conditioned,"),
+        ("={return_conditoned: 0.1}", "did you mean return_conditioned?"),
+        (".return_conditioned=-0.1", ".return_conditioned: -0.1 is out of range [0, 1]"),
+        ("={return_conditioned: much}", ".return_conditioned: 'much' is not a number"),
+        ("={return_conditioned: 0.7, path_inference: 0.4}", ": add up to 1.1, and all steps are 1"),
+        ("=0.6", ": 0.6 given where keys and values are expected"),
+    ],
+)
+def test_shares_that_no_mask_can_have_are_refused(given: str, reason: str) -> None:
+    message = refusal(f"masked_trajectory.training.mask_shares{given}")
+    assert message.startswith("masked_trajectory.training.mask_shares")
+    assert reason in message
 
 
 def test_workers_are_a_number_or_say_what_each_takes(tmp_path: Path) -> None:
@@ -277,7 +315,7 @@ def test_presets_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path
 
 def num_settings(config: object) -> int:
     if not dataclasses.is_dataclass(config):
-        return 1
+        return len(config) if isinstance(config, dict) and config else 1
     return sum(num_settings(getattr(config, field.name)) for field in dataclasses.fields(config))
 
 

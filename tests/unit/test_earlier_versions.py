@@ -36,6 +36,10 @@ MOVED = {
 }
 
 
+CHANGED = {"trajectory.task_mask_share": "masked_trajectory.training.mask_shares"}
+"""Keys that hold another kind of value now."""
+
+
 def earlier(name: str) -> dict[str, Any]:
     """What a checkpoint of that time holds of its configuration: every section of every method."""
     tree: dict[str, Any] = json.loads((GOLDEN / f"earlier_config_{name}.json").read_text())
@@ -43,7 +47,9 @@ def earlier(name: str) -> dict[str, Any]:
 
 
 def moved(key: str, name: str) -> str | None:
-    """Where a key went, by the table above."""
+    """Where a key went, by the tables above."""
+    if key in CHANGED and CHANGED[key].startswith(NAMES[name]):
+        return CHANGED[key]
     for old, new in MOVED[name].items():
         if key == old or key.startswith(f"{old}."):
             return new + key[len(old) :]
@@ -68,10 +74,24 @@ def test_every_value_of_an_earlier_configuration_is_where_it_belongs(name: str) 
     assert (config.family, now["modules"]) == (NAMES[name], [])
     other = next(each for each in NAMES if each != name)
     for key, value in flatten(tree).items():
-        if key != "algorithm" and moved(key, other) is None:
+        if key not in ("algorithm", *CHANGED) and moved(key, other) is None:
             assert now[moved(key, name) or key] == value, key
     assert not any(key.startswith(NAMES[other]) for key in now)
     assert config_from_dict(RunConfig, to_dict(config)) == config
+
+
+def test_one_share_of_two_masks_is_half_of_it_each() -> None:
+    tree = earlier("m3pc")
+    tree["trajectory"]["task_mask_share"] = 0.5
+    today = to_dict(config_from_dict(RunConfig, earlier("m3pc")))
+    del today["masked_trajectory"]["training"]["mask_shares"]
+    today["masked_trajectory"]["training"]["task_mask_share"] = 0.5
+    for each in (tree, today):
+        config = config_from_dict(RunConfig, each)
+        assert config.method.training.mask_shares == {"return_conditioned": 0.25, "forward_dynamics": 0.25}
+    assert today["masked_trajectory"]["training"]["task_mask_share"] == 0.5, "what is read is not changed"
+    with pytest.raises(ConfigError, match=r"^masked_trajectory.training.task_mask_share: is called mask\S+"):
+        load_config(RunConfig, today, presets=Path())
 
 
 @pytest.mark.parametrize(
@@ -124,6 +144,7 @@ def test_a_checkpoint_without_lowest_returns_asks_for_a_share_of_the_best(tmp_pa
         ({"algorithm": "ppo"}, "algorithm: 'ppo' is of no family that is registered"),
         ({"algorithm": ["m3pc"]}, "is of no family"),
         ({"trajectory": 3}, "masked_trajectory.training: 3 given where keys and values are expected"),
+        ({"trajectory": {"task_mask_share": "x"}}, "training.mask_shares: 'x' given where keys and values are"),
         ({"trajectory": {"batch_size": -1}}, "masked_trajectory.training.batch_size: -1 is out of range"),
         ({"masked_trajectory": 5}, "masked_trajectory: 5 given where keys and values are expected"),
         ({"masked_trajectory": {"model": 5}}, "masked_trajectory.model: 5 given where keys and values are"),

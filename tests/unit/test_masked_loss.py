@@ -37,7 +37,7 @@ BATCH = 3
 def config(**training: Any) -> Any:
     return masked_config(
         model=ModelConfig(context_length=LENGTH, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
-        training=TrajectoryTrainingConfig(**{"warmup_steps": 0, "task_mask_share": 0.0, **training}),
+        training=TrajectoryTrainingConfig(**{"warmup_steps": 0, "mask_shares": {}, **training}),
     )
 
 
@@ -156,7 +156,7 @@ def make_learner(store: EpisodeStore, gradients: Gradients, **training: Any) -> 
 def losses_of(learner: M3PCLearner, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
     """The terms of an update that is still to come: the same mask, the same noise."""
     tokens, known = learner._tokens(segments)
-    mask = sample_training_mask(LENGTH, 0.0, numpy_generator(learner.config.seed, "mask", stage, step))
+    mask = sample_training_mask(LENGTH, {}, numpy_generator(learner.config.seed, "mask", stage, step))
     noise = learner._noise(segments, stage, step)
     return trajectory_losses(learner.agent.model, tokens, known, mask, noise, learner.target_entropy)
 

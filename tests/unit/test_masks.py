@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from system.families.masked_trajectory.config import MaskName, TrajectoryTrainingConfig, planning_masks
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     ANCHOR_ORDER,
@@ -26,8 +27,8 @@ KEPT = np.mean(COUNTS) / LENGTH
 
 # With five steps of which step 2 is the current one; # is visible.
 DRAWN = {
-    "bc": {STATES: "###..", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
-    "rcbc": {STATES: "###..", RETURNS: "#####", ACTIONS: "##...", REWARDS: "....."},
+    "behaviour_cloning": {STATES: "###..", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
+    "return_conditioned": {STATES: "###..", RETURNS: "#####", ACTIONS: "##...", REWARDS: "....."},
     "forward_dynamics": {STATES: "###..", RETURNS: ".....", ACTIONS: "#####", REWARDS: "....."},
     "reward_return": {STATES: "###..", RETURNS: ".....", ACTIONS: "###..", REWARDS: "....."},
     "inverse_dynamics": {STATES: "#####", RETURNS: ".....", ACTIONS: "##...", REWARDS: "....."},
@@ -83,31 +84,47 @@ def test_an_action_is_always_hidden_even_in_the_shortest_window(training_masks: 
         assert not random_autoregressive(2, generator)[ACTIONS].all()
 
 
-def test_task_masks_are_half_policy_half_dynamics_at_every_step() -> None:
+def test_by_default_three_tenths_each_are_policy_and_dynamics_at_every_step() -> None:
     generator = np.random.default_rng(0)
+    shares = TrajectoryTrainingConfig().mask_shares
     names = {
-        mask(LENGTH, current).tobytes(): (mask.__name__, current)
-        for mask in (return_conditioned, forward_dynamics)
+        TASK_MASKS[name](LENGTH, current).tobytes(): (name, current)
+        for name in shares
         for current in range(LENGTH)
     }
-    seen = [names[sample_training_mask(LENGTH, 1.0, generator).tobytes()] for _ in range(2000)]
-    assert np.mean([name == "return_conditioned" for name, _ in seen]) == pytest.approx(0.5, abs=0.05)
-    steps = np.bincount([current for _, current in seen], minlength=LENGTH) / len(seen)
-    assert np.allclose(steps, 1 / LENGTH, atol=0.03)
+    drawn = [names.get(sample_training_mask(LENGTH, shares, generator).tobytes()) for _ in range(6000)]
+    for name in ("return_conditioned", "forward_dynamics"):
+        steps = [each[1] for each in drawn if each is not None and each[0] == name]
+        assert len(steps) / len(drawn) == pytest.approx(0.3, abs=0.03)
+        assert np.allclose(np.bincount(steps, minlength=LENGTH) / len(steps), 1 / LENGTH, atol=0.03)
+    assert np.mean([each is None for each in drawn]) == pytest.approx(0.4, abs=0.03)
+
+
+@pytest.mark.parametrize("name", TASK_MASKS)
+def test_every_named_mask_gets_its_share(name: MaskName) -> None:
+    generator, mask = np.random.default_rng(0), TASK_MASKS[name]
+    exact = {mask(LENGTH, current).tobytes() for current in range(LENGTH)}
+    rest: MaskName = "reward_return" if name != "reward_return" else "return_conditioned"
+    shares = {rest: 0.2, name: 0.7}
+    seen = [sample_training_mask(LENGTH, shares, generator).tobytes() in exact for _ in range(2000)]
+    assert np.mean(seen) == pytest.approx(0.7, abs=0.05)
+    assert all(sample_training_mask(LENGTH, {name: 1.0}, generator).tobytes() in exact for _ in range(100))
 
 
 def test_a_share_of_the_task_masks_stands_where_the_planner_acts() -> None:
     generator = np.random.default_rng(0)
     exact = {mask(LENGTH, 1).tobytes() for mask in (return_conditioned, forward_dynamics)}
+    shares = planning_masks(1.0)
     seen = [
-        sample_training_mask(LENGTH, 1.0, generator, planning_step=1, planning_step_share=0.7).tobytes() in exact
+        sample_training_mask(LENGTH, shares, generator, planning_step=1, planning_step_share=0.7).tobytes()
         for _ in range(2000)
     ]
+    seen = [tokens in exact for tokens in seen]
     assert np.mean(seen) == pytest.approx(0.7 + 0.3 / LENGTH, abs=0.03)
 
 
 def test_the_same_generator_gives_the_same_mask() -> None:
-    first, second = (sample_training_mask(LENGTH, 0.5, np.random.default_rng(7)) for _ in range(2))
+    first, second = (sample_training_mask(LENGTH, planning_masks(0.5), np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from system.families.masked_trajectory.config import ModelConfig
+from system.families.masked_trajectory.config import ModelConfig, planning_masks
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,
@@ -77,9 +77,10 @@ def test_the_share_of_task_masks_is_what_is_asked_for() -> None:
         for current in range(LENGTH)
     ]
     generator = np.random.default_rng(0)
-    always = [sample_training_mask(LENGTH, 1.0, generator).tobytes() in exact for _ in range(100)]
+    always = [sample_training_mask(LENGTH, planning_masks(1.0), generator).tobytes() in exact for _ in range(100)]
     assert all(always)
-    share = np.mean([sample_training_mask(LENGTH, 0.4, generator).tobytes() in exact for _ in range(3000)])
+    rarely = planning_masks(0.4)
+    share = np.mean([sample_training_mask(LENGTH, rarely, generator).tobytes() in exact for _ in range(3000)])
     assert share == pytest.approx(0.4, abs=0.05)
 
 

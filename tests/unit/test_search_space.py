@@ -75,6 +75,13 @@ def test_a_point_becomes_a_configuration() -> None:
     assert config.online.episodes is None
 
 
+def test_a_mapping_of_a_point_replaces_the_one_of_the_configuration() -> None:
+    key = "masked_trajectory.training.mask_shares"
+    shares = [{"return_conditioned": 0.5}, {"forward_dynamics": 0.5}]
+    points = parse_space({key: {"choice": shares}, f"{key}.path_inference": {"uniform": [0.1, 0.2]}}).grid()
+    assert [apply_point(RunConfig(), point).method.training.mask_shares for point in points] == shares
+
+
 @pytest.mark.parametrize(
     ("tree", "expected"),
     [

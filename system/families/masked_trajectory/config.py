@@ -1,12 +1,28 @@
 """The masked trajectory family's own section of the configuration, and what must hold of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from system.config.registry import ChangedKey
 from system.config.sections import CriticConfig, RunConfig, setting
 from system.errors import ConfigError
 
 NAME = "masked_trajectory"
+
+MaskName = Literal[
+    "behaviour_cloning",
+    "return_conditioned",
+    "forward_dynamics",
+    "reward_return",
+    "inverse_dynamics",
+    "path_inference",
+]
+
+
+def planning_masks(share: float) -> dict[MaskName, float]:
+    """Half of `share` each for the two masks that forward MPC uses."""
+    return {"return_conditioned": share / 2, "forward_dynamics": share / 2}
 
 
 @dataclass(frozen=True)
@@ -29,9 +45,16 @@ class TrajectoryTrainingConfig:
     beta2: float = setting(0.95, low=0.5, high=0.99999, doc="Adam's second-moment decay")
     gradient_clip: float = setting(1.0, low=0.0, doc="largest global gradient norm")
     planning_step_share: float = setting(
-        0.5, low=0.0, high=1.0, doc="of the inference masks, those whose current step is where the planner acts"
+        0.5, low=0.0, high=1.0, doc="of the named masks, those whose current step is where the planner acts"
     )
-    task_mask_share: float = setting(0.6, low=0.0, high=1.0, doc="share of steps that use an inference mask")
+    mask_shares: Mapping[MaskName, float] = field(
+        default_factory=lambda: planning_masks(0.6),
+        metadata={
+            "low": 0.0,
+            "high": 1.0,
+            "doc": "share of the steps that train each named mask; the rest train random ones",
+        },
+    )
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
     target_entropy_share: float = setting(
         0.1, low=0.0, high=1.0, doc="the same of discrete actions, as a share of log A"
@@ -70,6 +93,9 @@ def validate(config: RunConfig) -> None:
         raise ConfigError(
             f"{NAME}.model.width: {model.width} is not divisible by {NAME}.model.num_heads = {model.num_heads}"
         )
+    total = sum(config.method.training.mask_shares.values())
+    if total > 1.0 + 1e-9:
+        raise ConfigError(f"{NAME}.training.mask_shares: add up to {total:g}, and all steps are 1")
     if config.planner.horizon > model.context_length:
         raise ConfigError(
             f"planner.horizon: {config.planner.horizon} exceeds {model.context_length}, all that "
@@ -82,6 +108,15 @@ def validate(config: RunConfig) -> None:
         )
     if config.planner.precision != "float32":
         raise ConfigError(f"planner.precision: {config.planner.precision} is not offered by family {NAME}")
+
+
+CHANGED = {
+    f"{NAME}.training.task_mask_share": ChangedKey(
+        f"{NAME}.training.mask_shares",
+        lambda share: planning_masks(share) if isinstance(share, int | float) else share,
+    )
+}
+"""Keys of earlier versions."""
 
 
 def sizes(config: RunConfig) -> dict[str, Any]:

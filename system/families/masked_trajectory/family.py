@@ -6,7 +6,7 @@ from typing import Any
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import PLANNERS
-from system.families.masked_trajectory.config import NAME, MaskedTrajectoryConfig, sizes, validate
+from system.families.masked_trajectory.config import CHANGED, NAME, MaskedTrajectoryConfig, sizes, validate
 from system.families.registry import Family, Learner, PolicyTraits, register_family
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
 
@@ -102,6 +102,7 @@ register_family(
         one_pass=_one_pass,
         compile=lambda agent: agent.model.compile(dynamic=True),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
+        changed=CHANGED,
         former_name="m3pc",
     )
 )

@@ -130,6 +130,17 @@ class CriticGuided(_ProposingModel):
         return Imagination(observations, rewards, self.critic.q(observations, actions))
 
 
+class FirstActionGuided(CriticGuided):
+    """Values are Q of the first actions alone: the same candidates as `CriticGuided`, without their futures."""
+
+    def propose(
+        self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
+    ) -> Shaped[torch.Tensor, "B N 1 *action"]:
+        """First actions of candidates of `horizon` actions, from the history that these look back on."""
+        proposed = super().propose(context, horizon=horizon, num_candidates=num_candidates, generator=generator)
+        return proposed[:, :, :1]
+
+
 class Unguided(_ProposingModel):
     """No values at all: every candidate is worth the same, so planning is the policy itself (ξ = 0)."""
 

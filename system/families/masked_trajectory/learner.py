@@ -18,7 +18,8 @@ Deviations from the paper and its public code, with the reason:
 - returns-to-go are discounted sums that include r_t, the quantity that eq. 3 adds up;
 - entropy is summed over action dimensions and its bound is per trajectory step, as eq. 2 says;
 - states are predicted as a change from the latest visible one, which makes dynamics far easier to learn;
-- a share of steps uses the exact masks that planning uses, which random masks practically never equal;
+- a share of steps (`training.mask_shares`) uses the exact masks that planning uses, which random masks practically
+  never equal;
 - α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
 - all heads are trained in the online stage;
 - what acts is a running average of the trajectory model's weights (`training.weight_average`): the model that
@@ -209,7 +210,7 @@ class M3PCLearner:
         length = tokens.valid.shape[1]
         mask = sample_training_mask(
             length,
-            training.task_mask_share,
+            training.mask_shares,
             generator,
             planning_step=length - max(1, self.config.planner.horizon),
             planning_step_share=training.planning_step_share,

@@ -4,17 +4,17 @@ A mask is a boolean array [M, T] over M = 4 modalities and T time steps; True is
 policy, a world model or a return predictor by the mask alone, so a new capability is a new entry here.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool
+
+from system.families.masked_trajectory.config import MaskName
 
 STATES, RETURNS, ACTIONS, REWARDS = range(4)
 NUM_MODALITIES = 4
 
 Mask = Bool[np.ndarray, "M T"]
-MaskName = Literal["bc", "rcbc", "forward_dynamics", "reward_return", "inverse_dynamics", "path_inference"]
 
 
 def empty_mask(length: int) -> Mask:
@@ -66,8 +66,8 @@ def path_inference(length: int, current: int) -> Mask:
 
 
 TASK_MASKS: dict[MaskName, Callable[[int, int], Mask]] = {
-    "bc": behaviour_cloning,
-    "rcbc": return_conditioned,
+    "behaviour_cloning": behaviour_cloning,
+    "return_conditioned": return_conditioned,
     "forward_dynamics": forward_dynamics,
     "reward_return": reward_return,
     "inverse_dynamics": inverse_dynamics,
@@ -103,7 +103,7 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
 
 def sample_training_mask(
     length: int,
-    task_mask_share: float,
+    shares: Mapping[MaskName, float],
     generator: np.random.Generator,
     *,
     planning_step: int = 0,
@@ -113,17 +113,17 @@ def sample_training_mask(
 
     Args:
         length: T.
-        task_mask_share: probability of one of the masks that planning uses (RCBC, forward dynamics),
-            the random masks practically never equal these.
+        shares: probability of each named mask, of whose like the random masks practically never are; with what
+            is left of 1 the mask is random.
         generator: source of the draw.
         planning_step: place in the window of the step at which the planner acts.
         planning_step_share: probability that the current step is that one; else it is drawn uniformly, for windows
             of other horizons.
     """
-    if generator.random() >= task_mask_share:
-        return random_autoregressive(length, generator)
-    drawn = int(generator.integers(length))
-    current = planning_step if generator.random() < planning_step_share else drawn
-    if generator.random() < 0.5:
-        return return_conditioned(length, current)
-    return forward_dynamics(length, current)
+    left = float(generator.random())
+    for name, mask in TASK_MASKS.items():
+        left -= shares.get(name, 0.0)
+        if left < 0.0:
+            drawn = int(generator.integers(length))
+            return mask(length, planning_step if generator.random() < planning_step_share else drawn)
+    return random_autoregressive(length, generator)

@@ -5,7 +5,7 @@
 | random | uniform actions |
 | rcbc_mode | mode of the return-conditioned distribution: tanh(μ), or the likeliest of discrete actions |
 | rcbc_mean | mean of its samples, or the most frequent action: planning without guidance, ξ = 0 |
-| q_only | horizon 1: samples weighted by the critic alone |
+| q_only | the first actions of forward MPC's candidates, weighted by the critic alone |
 | forward_mpc_m | forward MPC under return guidance |
 | forward_mpc_q | forward MPC under critic guidance |
 | iql | the reference actor's mode |
@@ -21,7 +21,13 @@ from jaxtyping import Int
 from system.config import PlannerConfig, RunConfig
 from system.decisions import Context, Plan
 from system.families.masked_trajectory.agent import TrajectoryAgent
-from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
+from system.families.masked_trajectory.guidance import (
+    CriticGuided,
+    FirstActionGuided,
+    ReturnGuided,
+    Unguided,
+    action_distribution,
+)
 from system.models.protocols import PlanningModel
 from system.planning.acting import Decision, Policy
 from system.planning.forward_mpc import forward_mpc
@@ -119,7 +125,7 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
     "rcbc_mode": lambda agent, task, config, planner: ReturnConditionedMode(agent, planner),
     "rcbc_mean": lambda agent, task, config, planner: _unguided(agent, config, planner),
     "q_only": lambda agent, task, config, planner: _planned(
-        agent, replace(planner, horizon=1), _critic_guided(agent, config)
+        agent, planner, FirstActionGuided(agent.model, agent.values, config.discount)
     ),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
 }
