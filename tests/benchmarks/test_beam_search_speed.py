@@ -19,17 +19,15 @@ from system.decisions import TokenContext
 from system.families.world_action.config import TokenizerConfig, WorldActionConfig
 from system.families.world_action.frame_tokenizer import FrameTokenizer
 from system.families.world_action.imagination import WorldActionImagination
-from system.families.world_action.model import WorldActionModel
 from system.models.optimizer_state import mixed_precision
 from system.planning.beam_search import beam_search
 from system.training.process_memory import keep_freed_memory
 from tests.support.naive_beam_search import naive_actions
+from tests.support.speed_subjects import settle, token_context, world_model
 
 DISCOUNT = 0.99
-NUM_ACTIONS = 18
 ROUNDS = 3
 MANY = 8
-CHANGING = 0.1
 SIZES = {
     "default": WorldActionConfig(),
     "40M": WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768),
@@ -50,44 +48,6 @@ def seconds(call: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def make_context(num_environments: int, length: int, vocabulary: int, tokens: int) -> TokenContext:
-    generator = torch.Generator().manual_seed(0)
-    shape = (num_environments, length, tokens)
-    other = torch.rand(shape, generator=generator) < CHANGING
-    return TokenContext(
-        tokens=torch.randint(vocabulary, shape, generator=generator) * other,
-        actions=torch.randint(NUM_ACTIONS, (num_environments, length - 1), generator=generator),
-        valid=torch.ones(num_environments, length, dtype=torch.bool),
-        game=torch.zeros(num_environments, dtype=torch.int64),
-        valid_actions=torch.ones(num_environments, NUM_ACTIONS, dtype=torch.bool),
-    )
-
-
-def make_model(config: WorldActionConfig, tokenizer: FrameTokenizer) -> WorldActionModel:
-    """Untrained, but with outputs that depend on what is read."""
-    torch.manual_seed(0)
-    model = WorldActionModel(
-        vocabulary=tokenizer.vocabulary_size,
-        tokens_per_frame=tokenizer.num_tokens,
-        num_actions=NUM_ACTIONS,
-        num_games=1,
-        config=config,
-    ).eval()
-    with torch.no_grad():
-        torch.nn.init.normal_(model.q_head.output.weight, std=0.1)
-    return model
-
-
-def settle(model: WorldActionModel, context: TokenContext) -> None:
-    """Sets how surely tokens stay as they are so that `CHANGING` of those that are predicted do not."""
-    actions = torch.cat([context.actions, context.actions[:, -1:]], dim=1)
-    hidden = model(context.tokens, actions, context.game)[:, 1:, : context.tokens.shape[2] - 1]
-    previous = context.tokens[:, :-1, 1:]
-    probability = model.token_head.head(hidden).softmax(dim=-1)
-    gap = probability.amax(dim=-1) - probability.gather(-1, previous[..., None])[..., 0]
-    model.token_head.bias.copy_(gap.flatten().quantile(1.0 - CHANGING).log())
-
-
 @pytest.mark.benchmark
 @pytest.mark.parametrize("size, width, world", CASES)
 @torch.no_grad()
@@ -96,12 +56,13 @@ def test_beam_search_against_its_naive_form(
 ) -> None:
     keep_freed_memory()
     tokenizer = FrameTokenizer(TokenizerConfig()).eval()
-    model = make_model(SIZES[size], tokenizer)
+    sizes = {"vocabulary": tokenizer.vocabulary_size, "tokens_per_frame": tokenizer.num_tokens}
+    model = world_model(SIZES[size], **sizes)
     imagination = WorldActionImagination(model, DISCOUNT)
     config = PlannerConfig(name="beam_search", horizon=2, beam_width=width, td_lambda=1.0, select="argmax")
     length = model.context_length - config.horizon
     alone, many = (
-        make_context(number, length, tokenizer.vocabulary_size, tokenizer.num_tokens) for number in (1, MANY)
+        token_context(number, length, tokenizer.vocabulary_size, tokenizer.num_tokens) for number in (1, MANY)
     )
     if world == "settled":
         settle(model, many)

@@ -10,18 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from configs import world_config
 from torch import nn
 
-from system.config import RunConfig
 from system.envs.registry import find_task
 from system.families.world_action.agent import WorldActionAgent
 from system.families.world_action.config import WorldActionConfig, WorldActionTrainingConfig
 from system.families.world_action.learner import WorldActionLearner
 from system.families.world_action.losses import TokenWindows, backups, value_losses, world_losses
 from system.types import SegmentBatch
+from tests.support.speed_subjects import token_segments
 
 TASK = find_task("ALE/Pong-v5")
 ROUNDS = 3
@@ -35,26 +34,6 @@ def seconds(call: Callable[[], object]) -> float:
     started = time.process_time()
     call()
     return time.process_time() - started
-
-
-def draw_segments(config: RunConfig) -> SegmentBatch:
-    """Whole windows of random tokens, actions and rewards."""
-    shape = (config.method.training.batch_size, config.method.model.context_length)
-    generator = np.random.default_rng(0)
-    full = np.ones(shape, dtype=bool)
-    tokens = config.method.tokenizer.tokens_per_side**2
-    return SegmentBatch(
-        observations=generator.integers(config.method.tokenizer.vocabulary, size=(*shape, tokens)).astype(
-            np.int16
-        ),
-        actions=generator.choice(TASK.valid_actions, size=shape),
-        rewards=generator.integers(-1, 2, size=shape).astype(np.float32),
-        returns_to_go=np.zeros(shape, np.float32),
-        valid=full,
-        returns_valid=full,
-        terminated=np.zeros(shape, dtype=bool),
-        game=np.full(shape[0], TASK.game),
-    )
 
 
 def plain_update(learner: WorldActionLearner, segments: SegmentBatch) -> float:
@@ -82,7 +61,7 @@ def test_training_tokens_per_second(size: str, capsys: pytest.CaptureFixture[str
         model=world,
         training=WorldActionTrainingConfig(batch_size=batch_size, world_share=0.0, target_update_steps=1_000_000),
     )
-    segments = draw_segments(config)
+    segments = token_segments(TASK, config)
     agent = WorldActionAgent(TASK, config)
     single, plain, half = (
         WorldActionLearner(copy.deepcopy(agent), each)

@@ -1,0 +1,414 @@
+"""What `gpu.sh` runs: every part checks or times one thing and writes a line for each case as soon as it is known.
+
+A line is a JSON object: `part`, `case`, and either `milliseconds` (the median; `slowest`, `first` beside it) with
+`ratio`, how many times as fast as the part's first case, or `check` and what was found, or `error`. A part that
+fails says so in a line and does not keep the others from running.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from configs import masked_config, world_config
+
+from system.config import CriticConfig, PlannerConfig, PretrainConfig, RunConfig
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
+from system.families.masked_trajectory.learner import M3PCLearner
+from system.families.masked_trajectory.policies import make_policy
+from system.families.registry import family_of
+from system.families.world_action.agent import WorldActionAgent
+from system.families.world_action.config import TokenizerConfig, WorldActionConfig, WorldActionTrainingConfig
+from system.families.world_action.imagination import WorldActionImagination
+from system.families.world_action.learner import WorldActionLearner
+from system.models.devices import prepare_process
+from system.models.optimizer_state import mixed_precision
+from system.planning.beam_search import beam_search
+from system.types import TaskSpec
+from tests.support import speed_subjects
+
+VECTORS = TaskSpec("Toy-v0", observation_dim=11, action_dim=3, max_episode_steps=1000)
+GAME = TaskSpec(
+    "ALE/Pong-v5", 84 * 84, 18, 27000, frame_shape=(84, 84), valid_actions=tuple(range(18)), game=39
+)
+MOST_CALLS = 200
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured, in the papers' sizes or so small that a CPU runs through it in seconds."""
+
+    product: int = 8192
+    paper: ModelConfig = field(
+        default_factory=lambda: ModelConfig(
+            context_length=8, width=512, encoder_layers=2, decoder_layers=1, num_heads=4, dropout=0.1
+        )
+    )
+    paper_batch: int = 2048
+    preset: ModelConfig = field(default_factory=ModelConfig)
+    preset_batch: int = 64
+    critics_a_call: int = 8
+    candidates: int = 625
+    environments: int = 64
+    world: WorldActionConfig = field(
+        default_factory=lambda: WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768)
+    )
+    world_batches: tuple[int, ...] = (64, 256)
+    warm_calls: int = 12
+    least_calls: int = 5
+    seconds: float = 1.5
+
+
+TINY = Sizes(
+    product=64,
+    paper=ModelConfig(width=32, num_heads=4, dropout=0.1),
+    paper_batch=8,
+    preset=ModelConfig(width=16, num_heads=2),
+    preset_batch=8,
+    critics_a_call=2,
+    candidates=6,
+    environments=3,
+    world=WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16),
+    world_batches=(2,),
+    warm_calls=1,
+    least_calls=1,
+    seconds=0.0,
+)
+
+
+class Bench:
+    """Times calls on a device and writes what it finds.
+
+    Args:
+        device: what everything runs on.
+        sizes: of the subjects.
+        output: takes a line for each case.
+    """
+
+    def __init__(self, device: torch.device, sizes: Sizes, output: TextIO) -> None:
+        self.device = device
+        self.sizes = sizes
+        self.output = output
+        self.config = masked_config(device=device.type)
+        prepare_process(self.config)
+
+    def write(self, **entries: Any) -> None:
+        """One line, on disk before anything else is tried."""
+        self.output.write(json.dumps(entries) + "\n")
+        self.output.flush()
+        print("  ".join(f"{name} {_short(value)}" for name, value in entries.items()), flush=True)
+
+    def compare(
+        self, part: str, cases: Mapping[str, Callable[[], Callable[[], object]]], *, per_call: int = 1, **more: Any
+    ) -> None:
+        """Times each case after the other; the first is the baseline of the others.
+
+        Args:
+            part: what is done.
+            cases: by name what makes the call that is timed.
+            per_call: how many of what is counted one call does.
+            more: written into every line.
+        """
+        baseline, first_case = None, next(iter(cases))
+        for case, make in cases.items():
+            try:
+                found = self._time(make())
+            except Exception as error:  # noqa: BLE001  whatever it is, the other cases are to run
+                self.write(part=part, case=case, error=_in_one_line(error))
+                continue
+            found = {name: value / per_call for name, value in found.items()}
+            baseline = found["milliseconds"] if case == first_case else baseline
+            ratio = {} if baseline is None else {"ratio": baseline / found["milliseconds"]}
+            self.write(part=part, case=case, **found, **ratio, baseline=first_case, **more)
+
+    def _time(self, call: Callable[[], object]) -> dict[str, float]:
+        first = self._once(call)
+        sizes = self.sizes
+        for _ in range(sizes.warm_calls - 1):
+            self._once(call)
+        taken: list[float] = []
+        while len(taken) < MOST_CALLS and (len(taken) < sizes.least_calls or sum(taken) < 1e3 * sizes.seconds):
+            taken.append(self._once(call))
+        return {"milliseconds": statistics.median(taken), "slowest": max(taken), "first": first}
+
+    def _once(self, call: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        call()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return 1e3 * (time.perf_counter() - started)
+
+
+def card(bench: Bench) -> None:
+    """What the device reaches in matrix products."""
+    size = bench.sizes.product
+
+    def product(dtype: torch.dtype) -> Callable[[], object]:
+        left, right = (torch.randn(size, size, device=bench.device, dtype=dtype) for _ in range(2))
+        return lambda: left @ right
+
+    bench.compare(
+        "product",
+        {"float32": lambda: product(torch.float32), "bfloat16": lambda: product(torch.bfloat16)},
+        teraflop=2e-12 * size**3,
+    )
+
+
+def _masked(bench: Bench, model: ModelConfig, batch: int, **keys: Any) -> RunConfig:
+    return masked_config(
+        model=model,
+        training=TrajectoryTrainingConfig(batch_size=batch),
+        critic=CriticConfig(),
+        pretrain=PretrainConfig(update_steps=100_000),
+        device=bench.device.type,
+        **keys,
+    )
+
+
+def _agent(bench: Bench, config: RunConfig) -> TrajectoryAgent:
+    return TrajectoryAgent(VECTORS, config).to(bench.device)
+
+
+def _model_update(bench: Bench, config: RunConfig) -> Callable[[], object]:
+    """An update of the trajectory model alone, its numbers read as the learner worker reads them."""
+    agent = _agent(bench, config).train()
+    learner = M3PCLearner(agent, config)
+    if config.compile:
+        compile_models = family_of(config).compile
+        assert compile_models is not None
+        compile_models(agent)
+    segments = speed_subjects.vector_segments(
+        VECTORS, config.method.training.batch_size, config.method.model.context_length
+    )
+    steps = iter(range(1_000_000))
+    return lambda: _read(learner.update(segments, [], stage="offline", step=next(steps)))
+
+
+def masked_updates(bench: Bench) -> None:
+    """The masked model's update in the paper's and in the CPU preset's size."""
+    sizes = bench.sizes
+    for part, model, batch in (
+        ("masked update, paper size", sizes.paper, sizes.paper_batch),
+        ("masked update, CPU preset's size", sizes.preset, sizes.preset_batch),
+    ):
+        configs = {
+            "float32": _masked(bench, model, batch, precision="float32"),
+            "bfloat16": _masked(bench, model, batch, precision="bfloat16"),
+        }
+        bench.compare(
+            part, {name: lambda config=config: _model_update(bench, config) for name, config in configs.items()}
+        )
+
+
+def compiled_updates(bench: Bench) -> None:
+    """The same with `compile: true`: the first update holds the compilation, the slowest any later one.
+
+    Compiling takes longer than a quick try may.
+    """
+    if bench.sizes is TINY:
+        return
+    config = _masked(bench, bench.sizes.paper, bench.sizes.paper_batch, precision="bfloat16")
+    cases = {"bfloat16": config, "bfloat16, compiled": replace(config, compile=True)}
+    bench.compare(
+        "masked update, compiled",
+        {name: lambda each=each: _model_update(bench, each) for name, each in cases.items()},
+    )
+    from torch._dynamo.utils import counters
+
+    bench.write(part="masked update, compiled", check="graphs compiled", found=counters["stats"]["unique_graphs"])
+
+
+def critic_updates(bench: Bench) -> None:
+    """Implicit Q-learning: one update, and several before anything is read."""
+    several = bench.sizes.critics_a_call
+
+    def update(count: int) -> Callable[[], object]:
+        config = _masked(bench, bench.sizes.preset, bench.sizes.preset_batch)
+        critics = M3PCLearner(_agent(bench, config).train(), config).critics
+        batch = speed_subjects.vector_transitions(VECTORS, config.method.critic.batch_size)
+
+        def several_updates() -> object:
+            made = [critics.update(batch) for _ in range(count)]
+            return _read(made[-1])
+
+        return several_updates
+
+    bench.compare("critics' update", {"one a call": lambda: update(1)})
+    bench.compare(
+        "critics' update, several a call", {f"{several} a call": lambda: update(several)}, per_call=several
+    )
+
+
+def forward_mpc_decisions(bench: Bench) -> None:
+    """Whole decisions of forward MPC with critics, from the history on the host to the action on the host."""
+    for count in (1, bench.sizes.environments):
+        cases: dict[str, Callable[[], Callable[[], object]]] = {}
+        for precision in ("float32", "bfloat16"):
+            cases[precision] = lambda precision=precision, count=count: _decision(bench, precision, count)
+        bench.compare("forward MPC, paper size", cases, environments=count)
+
+
+def _decision(bench: Bench, precision: Any, count: int) -> Callable[[], object]:
+    planner = PlannerConfig(num_candidates=bench.sizes.candidates, horizon=4, precision=precision)
+    config = _masked(bench, bench.sizes.paper, bench.sizes.paper_batch, planner=planner)
+    agent = _agent(bench, config).eval()
+    policy = make_policy("forward_mpc_q", agent, VECTORS, config, planner)
+    history = speed_subjects.vector_history(VECTORS, count, config.method.model.context_length)
+    generator = torch.Generator(bench.device).manual_seed(0)
+    return lambda: policy.act(history, np.arange(count), generator).action
+
+
+def beam_search_decisions(bench: Bench) -> None:
+    """Beam search, horizon 2, beam 2, over frames of which a tenth changes."""
+    tokenizer = TokenizerConfig()
+    for count in (1, bench.sizes.environments):
+        cases: dict[str, Callable[[], Callable[[], object]]] = {}
+        for precision in ("float32", "bfloat16"):
+            cases[precision] = lambda precision=precision, count=count: _search(bench, tokenizer, precision, count)
+        bench.compare("beam search", cases, environments=count)
+
+
+def _search(bench: Bench, tokenizer: TokenizerConfig, precision: str, count: int) -> Callable[[], object]:
+    tokens = tokenizer.tokens_per_side**2
+    model = speed_subjects.world_model(
+        bench.sizes.world, vocabulary=tokenizer.vocabulary, tokens_per_frame=tokens
+    )
+    config = PlannerConfig(name="beam_search", horizon=2, beam_width=2, td_lambda=1.0, select="argmax")
+    context = speed_subjects.token_context(
+        count, model.context_length - config.horizon, tokenizer.vocabulary, tokens
+    )
+    speed_subjects.settle(model, context)
+    imagination = WorldActionImagination(model.to(bench.device), discount=0.99)
+    moved = replace(context, **{name: value.to(bench.device) for name, value in vars(context).items()})
+    generator = torch.Generator(bench.device)
+
+    def decide() -> object:
+        with mixed_precision(precision, bench.device):
+            return beam_search(imagination, moved, config=config, generator=generator).action.cpu()
+
+    return decide
+
+
+def world_updates(bench: Bench) -> None:
+    """The world-action model's joint update."""
+    for batch in bench.sizes.world_batches:
+        cases: dict[str, Callable[[], Callable[[], object]]] = {}
+        for precision in ("float32", "bfloat16"):
+            config = world_config(
+                model=bench.sizes.world,
+                training=WorldActionTrainingConfig(batch_size=batch, world_share=0.0),
+                precision=precision,
+                device=bench.device.type,
+            )
+            cases[precision] = lambda config=config: _world_update(bench, config)
+        bench.compare("joint update of the world-action model", cases, batch=batch)
+
+
+def _world_update(bench: Bench, config: RunConfig) -> Callable[[], object]:
+    agent = WorldActionAgent(GAME, config).to(bench.device).train()
+    learner = WorldActionLearner(agent, config)
+    segments = speed_subjects.token_segments(GAME, config)
+    steps = iter(range(1, 1_000_000))
+    return lambda: _read(learner.update(segments, [], stage="online", step=next(steps)))
+
+
+def same_as_on_a_cpu(bench: Bench) -> None:
+    """Ten updates in float32 on the device and on the CPU: the largest relative distance of what is reported."""
+    found: list[dict[str, float]] = []
+    for device in (torch.device("cpu"), bench.device):
+        config = _masked(bench, replace(bench.sizes.preset, dropout=0.0), 16, precision="float32")
+        agent = TrajectoryAgent(VECTORS, config).to(device).train()
+        learner = M3PCLearner(agent, config)
+        segments = speed_subjects.vector_segments(VECTORS, 16, config.method.model.context_length)
+        transitions = [speed_subjects.vector_transitions(VECTORS, 32)]
+        for step in range(10):
+            made = learner.update(segments, transitions, stage="offline", step=step)
+        found.append({name: float(value) for name, value in made.items()})
+    ours, theirs = found
+    distances = {name: abs(ours[name] - theirs[name]) / (1e-3 + abs(ours[name])) for name in ours}
+    worst = max(distances, key=lambda name: distances[name])
+    bench.write(part="check", check="ten updates as on a CPU", found=distances[worst], metric=worst)
+
+
+def suite(bench: Bench) -> None:
+    """The tests that need a GPU, where pytest and the simulators are installed."""
+    if bench.device.type != "cuda":
+        return
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-x"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=150)
+        said = (ended.stdout.strip() or ended.stderr.strip()).splitlines()
+    except subprocess.TimeoutExpired:
+        said = ["not done within 150 s"]
+    bench.write(part="check", check="pytest -m gpu tests/gpu", found=said[-1] if said else "")
+
+
+PARTS: Mapping[str, Callable[[Bench], None]] = {
+    each.__name__: each
+    for each in (
+        card,
+        same_as_on_a_cpu,
+        masked_updates,
+        critic_updates,
+        forward_mpc_decisions,
+        beam_search_decisions,
+        world_updates,
+        compiled_updates,
+        suite,
+    )
+}
+
+
+def _read(metrics: Mapping[str, torch.Tensor]) -> list[float]:
+    numbers: list[float] = torch.stack([value.float() for value in metrics.values()]).tolist()
+    return numbers
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _in_one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the parts in order of what they tell, for as long as there is time."""
+    parser = argparse.ArgumentParser(prog="gpu.sh", description="Checks and times what a GPU is for.")
+    parser.add_argument("output", type=Path, help="file for the results, a JSON object a line; written anew")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="the same code with sizes for a quick try")
+    parser.add_argument("--minutes", type=float, default=5.0, help="after which no further part is begun")
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    given = parser.parse_args(arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU; --device cpu --tiny tries the script itself")
+    started = time.monotonic()
+    with given.output.open("w") as output:
+        bench = Bench(torch.device(given.device), TINY if given.tiny else Sizes(), output)
+        name = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
+        bench.write(part="machine", device=name, torch=torch.__version__, tiny=given.tiny)
+        for part in given.parts:
+            if time.monotonic() - started > 60 * given.minutes:
+                bench.write(part=part, error="not begun: the time is over")
+                continue
+            try:
+                PARTS[part](bench)
+            except Exception as error:  # noqa: BLE001  likewise
+                bench.write(part=part, error=_in_one_line(error))
+        bench.write(part="end", seconds=time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
