@@ -1,7 +1,7 @@
 """The trajectory model as a planning model, under return or critic guidance.
 
-Both adapters propose candidates with the return-conditioned mask and imagine them with the forward-dynamics
-mask, one pass each; they differ only in where the values g_n of eq. 3 come from.
+Candidates are imagined in one pass of the forward-dynamics mask. The adapters differ in where the values g_n of
+eq. 3 come from; candidates come from the return-conditioned mask or from the reference actor (`proposals`).
 
 Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
@@ -10,75 +10,35 @@ import torch
 from jaxtyping import Float, Shaped
 
 from system.decisions import Context
-from system.families.masked_trajectory.masks import (
-    ACTIONS,
-    RETURNS,
-    REWARDS,
-    STATES,
-    forward_dynamics,
-    return_conditioned,
-)
-from system.families.masked_trajectory.model import MaskedTrajectoryModel, Reconstruction, Tokens
-from system.models.distributions import ActionDistribution
+from system.families.masked_trajectory.masks import RETURNS, REWARDS, STATES, forward_dynamics
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Reconstruction
+from system.families.masked_trajectory.proposals import Proposals, ReturnConditioned
+from system.families.masked_trajectory.windows import repeat_context, window_tokens
 from system.models.protocols import Imagination
 from system.values.critics import ValueNetworks
 
 
-def window_tokens(context: Context, horizon: int, actions: torch.Tensor | None = None) -> Tokens:
-    """Lays a context and a plan of `horizon` actions out in one window of T' + horizon − 1 steps.
+class _GuidedModel:
+    """What every kind of guidance shares: candidates and the forward pass.
 
     Args:
-        context: T' observations, the current one last.
-        horizon: H ≥ 1; the current step stands at position T' − 1 and the plan fills the rest.
-        actions: [B, H, *action]; None leaves them zero, for masks that hide them.
+        model: the trajectory model.
+        discount: γ of the utility.
+        proposals: where candidates come from; None draws from the return-conditioned mask.
     """
-    batch, history, _ = context.observations.shape
-    future = horizon - 1
-    if actions is None:
-        actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
-    padding = context.observations.new_zeros(batch, future, context.observations.shape[-1])
-    length = history + future
-    return Tokens(
-        states=torch.cat([context.observations, padding], dim=1),
-        returns=context.target_return[:, None].expand(batch, length),
-        actions=torch.cat([context.actions, actions], dim=1),
-        rewards=context.observations.new_zeros(batch, length),
-        valid=torch.cat([context.valid, context.valid.new_ones(batch, future)], dim=1),
-    )
 
-
-def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
-    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H]."""
-    current = context.observations.shape[1] - 1
-    length = model.config.context_length
-    tokens = window_tokens(context, horizon)
-    mask = return_conditioned(length, current)
-    return model.reconstruct(tokens, mask, first_step=current, modalities=(ACTIONS,)).actions
-
-
-def repeat_context(context: Context, count: int) -> Context:
-    """Every environment's context `count` times in a row."""
-    return Context(
-        context.observations.repeat_interleave(count, dim=0),
-        context.actions.repeat_interleave(count, dim=0),
-        context.valid.repeat_interleave(count, dim=0),
-        context.target_return.repeat_interleave(count, dim=0),
-    )
-
-
-class _ProposingModel:
-    """What both kinds of guidance share: the proposals and the forward pass."""
-
-    def __init__(self, model: MaskedTrajectoryModel, discount: float) -> None:
+    def __init__(
+        self, model: MaskedTrajectoryModel, discount: float, proposals: Proposals | None = None
+    ) -> None:
         self.model = model
         self.discount = discount
+        self.proposals = proposals or ReturnConditioned(model)
 
     def propose(
         self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
     ) -> Shaped[torch.Tensor, "B N H *action"]:
-        """Candidates drawn from the return-conditioned distribution."""
-        distribution = action_distribution(self.model, context, horizon)
-        return distribution.sample(num_candidates, generator).transpose(0, 1)
+        """Candidates of the configured origin."""
+        return self.proposals(context, horizon=horizon, num_candidates=num_candidates, generator=generator)
 
     def _predict(
         self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"], modalities: tuple[int, ...]
@@ -95,7 +55,7 @@ class _ProposingModel:
         return observations.unflatten(0, (batch, count)), predicted
 
 
-class ReturnGuided(_ProposingModel):
+class ReturnGuided(_GuidedModel):
     """Values are the model's own predicted returns-to-go (M³PC-M)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
@@ -105,17 +65,24 @@ class ReturnGuided(_ProposingModel):
         return Imagination(observations, predicted.rewards.view(shape), predicted.returns.view(shape))
 
 
-class CriticGuided(_ProposingModel):
+class CriticGuided(_GuidedModel):
     """Values are a critic's min-Q at the imagined states and planned actions (M³PC-Q).
 
     Args:
         model: the trajectory model.
         critic: value networks.
         discount: γ that the critic was trained with.
+        proposals: as of every kind of guidance.
     """
 
-    def __init__(self, model: MaskedTrajectoryModel, critic: ValueNetworks, discount: float) -> None:
-        super().__init__(model, discount)
+    def __init__(
+        self,
+        model: MaskedTrajectoryModel,
+        critic: ValueNetworks,
+        discount: float,
+        proposals: Proposals | None = None,
+    ) -> None:
+        super().__init__(model, discount, proposals)
         self.critic = critic
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
@@ -141,7 +108,7 @@ class FirstActionGuided(CriticGuided):
         return proposed[:, :, :1]
 
 
-class Unguided(_ProposingModel):
+class Unguided(_GuidedModel):
     """No values at all: every candidate is worth the same, so planning is the policy itself (ξ = 0)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
