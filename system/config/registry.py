@@ -104,6 +104,11 @@ class NamedPlanner(Protocol):
     def ignores(self) -> tuple[str, ...]: ...
 
 
+CHANGED: Mapping[str, ChangedKey] = {
+    "online.episodes_per_round": ChangedKey("online.env_steps_per_round"),
+}
+"""Keys of earlier versions in the sections that all families share."""
+
 FAMILIES: dict[str, NamedFamily] = {}
 """By name, in the order of their registration; the first is that of configurations that name none."""
 
@@ -147,7 +152,7 @@ def present_key(key: str) -> str | None:
                 return family.changed[moved].now if moved in family.changed else moved
         if key in family.changed:
             return family.changed[key].now
-    return None
+    return CHANGED[key].now if key in CHANGED else None
 
 
 def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     present = _in_present_sections(tree) if "algorithm" in tree else copy.deepcopy(dict(tree))
     family = FAMILIES.get(str(present.get("family", default_family())))
-    for old, key in family.changed.items() if family else ():
+    for old, key in {**CHANGED, **(family.changed if family else {})}.items():
         *sections, name = old.split(".")
         section: Any = present
         for part in sections:

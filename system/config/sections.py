@@ -132,10 +132,12 @@ class OnlineConfig:
         "best", doc="what did best in the offline evaluation (not of Atari), or the configured planner"
     )
     drawn_share: float = setting(
-        0.5, low=0.0, high=1.0, doc="of a worker's environments draw by utility; the others act as in evaluation"
+        0.5, low=0.0, high=1.0, doc="of a worker's episodes draw by utility; the others act as in evaluation"
     )
     environments_per_worker: int = setting(8, low=1, high=4096)
-    episodes_per_round: int = setting(8, low=1, doc="episodes between weight updates of a lock-step round")
+    env_steps_per_round: int = setting(
+        1000, low=1, doc="a worker plays whole episodes of about so many steps before it gets newer weights"
+    )
     max_episode_steps: int | None = setting(None, low=1, doc="cut online episodes (counted as truncated)")
     updates_per_env_step: float = setting(0.05, low=0.0, doc="update steps per transition inserted")
     limiter_tolerance_steps: int = setting(2000, low=1, doc="how far inserts and updates may drift, in env steps")

@@ -143,15 +143,18 @@ class RolloutGroup:
         """Puts the weights where every worker gets them with its next round."""
         self._weights, self._version = ray.put(dict(weights)), version
 
-    def submit(self, exploration: Exploration) -> None:
+    def submit(
+        self, exploration: Exploration, num_episodes: int, *, most_env_steps: int | None = None
+    ) -> None:
         """Gives every idle worker one round; one that waits for room would play it with old weights."""
-        count = self.config.online.episodes_per_round
         for index in range(len(self._members)):
             started, member = self._has_started(index), self._members[index]
             if started and member.request is None:
-                member.request = RolloutRequest(count, member.next_sequence, self._version, exploration)
+                member.request = RolloutRequest(
+                    num_episodes, member.next_sequence, self._version, exploration, most_env_steps
+                )
                 member.result = member.actor.play.remote(member.request, self._weights)
-                member.next_sequence += count
+                member.next_sequence += num_episodes
 
     def collect(self, *, wait: bool) -> list[RolloutResult]:
         """Finished rounds; with `wait`, pending ones get up to a second to finish.

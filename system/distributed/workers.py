@@ -72,7 +72,7 @@ class RayWorkers:
             else:
                 worker = MeasuredRolloutWorker(0, epoch, data.task, config, self.replay, folder.name)
                 stack.callback(worker.close)
-                self.rollouts = LocalRollouts(worker, config.online.episodes_per_round)
+                self.rollouts = LocalRollouts(worker)
             self.learners = self._make_learners()
             stack.callback(self._close_learners)
             if isinstance(self.rollouts, RolloutGroup):

@@ -56,6 +56,7 @@ def play_episodes(
     history_length: int,
     generator: torch.Generator,
     perceive: Perceive | None = None,
+    most_steps: int | None = None,
 ) -> Play:
     """Plays one episode per seed, keeping as many environments busy as there are.
 
@@ -66,12 +67,14 @@ def play_episodes(
         history_length: steps of the past that the policy may look at.
         generator: the policy's source of randomness.
         perceive: encodes frames as tokens, each once, when it arrives; None observes what is shown.
+        most_steps: once so many were made, no further episode begins; None: every seed is played.
 
     Returns:
         The episodes, with what the policy observed; where `perceive` encodes frames, with the frames too.
     """
     stage = _Stage(environments, perceive, history_length, list(enumerate(seeds))[::-1])
     stage.start_idle()
+    num_steps = 0
     while stage.running:
         rows = np.array(sorted(stage.running))
         started = time.perf_counter()
@@ -81,7 +84,9 @@ def play_episodes(
         if decision.plan is not None:
             _note_first_utilities(decision.plan, rows, stage.running)
         stage.step(rows, decision.action)
-        stage.start_idle()
+        num_steps += len(rows)
+        if most_steps is None or num_steps < most_steps:
+            stage.start_idle()
     stage.play.episodes.sort(key=lambda played: played.position)
     return stage.play
 
@@ -159,6 +164,7 @@ class _Stage:
         for index, (row, (position, _)) in enumerate(zip(idle, jobs, strict=True)):
             frames = [shown[index].copy()] if self.keeps_frames else []
             self.running[row] = _Recording(position, [observed[index].copy()], frames)
+            self.history.episodes[row] = position
 
     def step(self, rows: np.ndarray, chosen: np.ndarray) -> None:
         """Executes one decision in the running environments, `rows`, and ends the episodes that end there."""

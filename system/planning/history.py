@@ -20,6 +20,10 @@ class History:
         observation_shape: of one observation: S of vectors, K of tokens.
         action_shape: of one action: A of vectors, () of discrete ones.
         observation_dtype, action_dtype: of what is kept.
+
+    Attributes:
+        steps: of each environment since its episode began.
+        episodes: number of the episode that each environment is in, among those that are played together.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class History:
         self.actions = _windows(num_environments, length - 1, action_shape, action_dtype)
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
+        self.episodes = np.zeros(num_environments, dtype=np.int64)
 
     @classmethod
     def of_task(

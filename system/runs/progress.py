@@ -7,6 +7,7 @@ Stage = Literal["offline", "offline_evaluation", "online", "online_evaluation", 
 STAGES: tuple[Stage, ...] = ("offline", "offline_evaluation", "online", "online_evaluation", "done")
 
 NUM_REMEMBERED_EPISODES = 2000
+NUM_RECENT_EPISODES = 20
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Progress:
         ratio_curves: mean return at each target-return ratio, by stage and policy.
         num_checkpoints: saved so far; the newest one's number.
         episode_returns, first_utilities: of the newest online episodes, and what was expected of them.
+        recent_lengths: of the last few of them, in env steps, by which the next round is measured.
     """
 
     stage: Stage = "offline"
@@ -75,6 +77,7 @@ class Progress:
     num_checkpoints: int = 0
     episode_returns: list[float] = field(default_factory=list)
     first_utilities: list[float] = field(default_factory=list)
+    recent_lengths: list[int] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -86,7 +89,8 @@ class Progress:
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
-    def remember_episodes(self, returns: list[float], utilities: list[float]) -> None:
+    def remember_episodes(self, returns: list[float], utilities: list[float], lengths: list[int]) -> None:
         """Notes finished online episodes, the newest `NUM_REMEMBERED_EPISODES` of them."""
         self.episode_returns = [*self.episode_returns, *returns][-NUM_REMEMBERED_EPISODES:]
         self.first_utilities = [*self.first_utilities, *utilities][-NUM_REMEMBERED_EPISODES:]
+        self.recent_lengths = [*self.recent_lengths, *lengths][-NUM_RECENT_EPISODES:]

@@ -126,7 +126,7 @@ class Experiment:
             progress.episodes += len(result.returns)
         else:
             self.take_replay_counters()
-        progress.remember_episodes(result.returns, result.first_utilities)
+        progress.remember_episodes(result.returns, result.first_utilities, result.lengths)
         self.faults.episode_dropped += result.num_dropped
         self._count_losses()
         metrics = {

@@ -49,25 +49,28 @@ def choose_exploration(config: RunConfig, records: Sequence[Mapping[str, Any]]) 
 
 @dataclass
 class MixedExploration:
-    """Draws in some of the environments, and executes in the others what evaluation would.
+    """Draws in some of the episodes, evenly spread, and executes in the others what evaluation would.
 
     What only ever draws one noisy candidate learns from noisy episodes alone, which are far worse than what the
-    planner can do; the steady environments show the learners episodes that are worth imitating.
+    planner can do; the steady ones show the learners episodes that are worth imitating.
 
     Attributes:
         policy: draws the executed candidate in proportion to its utility.
-        num_drawing: environments, the first ones of a worker, that execute the draw.
+        drawn_share: of a worker's episodes, those that execute the draw.
+        first_sequence: number, among all of the worker's episodes, of the first one that is played here.
         select: how the others choose.
     """
 
     policy: Policy
-    num_drawing: int
+    drawn_share: float
+    first_sequence: int
     select: str
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: Generator) -> Decision:
         """Plans once for all the environments in `rows`."""
         decision = self.policy.act(history, rows, generator)
-        steady = rows >= self.num_drawing
+        sequences = self.first_sequence + history.episodes[rows]
+        steady = np.floor((sequences + 1) * self.drawn_share) == np.floor(sequences * self.drawn_share)
         if decision.plan is None or not steady.any():
             return decision
         plan, action = decision.plan, decision.action.copy()

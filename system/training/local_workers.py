@@ -32,7 +32,7 @@ class LocalWorkers:
         self._make_learner = lambda: LearnerWorker(data.task, config, data.foundation, self.replay)
         self.learners = self._make_learner()
         self._worker = RolloutWorker(0, epoch, data.task, config, self.replay)
-        self.rollouts = LocalRollouts(self._worker, config.online.episodes_per_round)
+        self.rollouts = LocalRollouts(self._worker)
         self.evaluators = LocalEvaluators(data.tasks, config)
 
     def take_losses(self) -> dict[str, int]:

@@ -56,22 +56,45 @@ class OnlineStage:
     def _round(self) -> None:
         """Lock-step: newest weights, whole episodes, then every update they allow."""
         self.run.broadcast_weights()
-        self.run.rollouts.submit(self.exploration)
+        self._submit()
         while not (results := self.run.rollouts.collect(wait=True)):
             self.run.stop_if_asked()
-            self.run.rollouts.submit(self.exploration)  # a worker that was lost while it was idle
+            self._submit()  # a worker that was lost while it was idle
         self._account(results)
         self._make_allowed_updates()
 
     def _advance(self) -> None:
         """Asynchronous: keep the workers busy, take what is finished, learn a little."""
         self.run.stop_if_asked()
-        if self._limiter().can_insert() and self.run.rollouts.num_idle():
+        if self._limiter().can_insert() and self.run.rollouts.num_idle() and self._unclaimed_env_steps() > 0:
             self.run.broadcast_weights()
-            self.run.rollouts.submit(self.exploration)
+            self._submit()
         self._account(self.run.rollouts.collect(wait=False))
         if not self._update():
             self._account(self.run.rollouts.collect(wait=True))
+
+    def _submit(self) -> None:
+        """Gives every idle worker a round, or its part of what is left of the budget."""
+        rollouts, progress, episodes = self.run.rollouts, self.run.progress, self.config.episodes
+        part = max(1, self._unclaimed_env_steps() // max(1, rollouts.num_idle()))
+        wanted = min(self.config.env_steps_per_round, part)
+        count = max(1, round(wanted / self._expected_length()))
+        if episodes is not None:
+            count = min(count, max(1, episodes - progress.episodes))
+        rollouts.submit(self.exploration, count, most_env_steps=part)
+
+    def _expected_length(self) -> float:
+        """Of the episodes to come, in env steps: as the last ones of this run, or as those of the data."""
+        recent = self.run.progress.recent_lengths
+        if recent:
+            return sum(recent) / len(recent)
+        task, training = self.run.data.task, self.run.data.training
+        return min(training.num_steps / training.num_episodes, task.steps_until_cut(self.config.max_episode_steps))
+
+    def _unclaimed_env_steps(self) -> int:
+        """Of the budget, what is neither collected nor being collected."""
+        claimed = self.run.rollouts.num_pending() * self.config.env_steps_per_round
+        return self.config.env_steps - self.run.progress.env_steps - claimed
 
     def _finish_pending(self) -> None:
         """Takes in what is still being played, and makes the updates it allows."""

@@ -95,6 +95,7 @@ class RolloutRequest:
 
     Attributes:
         num_episodes: whole episodes to collect.
+        most_env_steps: once so many steps were made no further one of them begins; None: all of them do.
         first_sequence: key.sequence of the first of them.
         version: version of the weights to act with.
         exploration: how to act.
@@ -104,6 +105,7 @@ class RolloutRequest:
     first_sequence: int
     version: int
     exploration: Exploration
+    most_env_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,14 @@ class Rollouts(Protocol):
         """Makes new weights available to every worker's next round."""
         ...
 
-    def submit(self, exploration: Exploration) -> None:
-        """Gives every idle worker one round to do (in process: nothing happens yet)."""
+    def submit(
+        self, exploration: Exploration, num_episodes: int, *, most_env_steps: int | None = None
+    ) -> None:
+        """Gives every idle worker one round to do (in process: nothing happens yet).
+
+        Args:
+            exploration, num_episodes, most_env_steps: of each of these rounds, as in `RolloutRequest`.
+        """
         ...
 
     def collect(self, *, wait: bool) -> list[RolloutResult]:

@@ -65,10 +65,11 @@ class RolloutWorker:
         planner = replace(
             self.config.planner, select="sample", target_return_ratio=exploration.target_return_ratio
         )
-        drawing = round(self.config.online.drawn_share * environments.num_environments)
         policy = make_policy(exploration.policy, self.agent, self.task, self.config, planner)
         play = play_episodes(
-            MixedExploration(policy, drawing, self.config.planner.select),
+            MixedExploration(
+                policy, self.config.online.drawn_share, request.first_sequence, self.config.planner.select
+            ),
             environments,
             [derive_seed(seed, "exploration", self.index, sequence) for sequence in sequences],
             history_length=self.config.context_length,
@@ -76,6 +77,7 @@ class RolloutWorker:
                 seed, "candidates", self.index, request.first_sequence, device=self.agent.device
             ),
             perceive=partial(self.agent.perceive, game=self.task.game),
+            most_steps=request.most_env_steps,
         )
         episodes = [self._sign(played.episode, sequences[played.position]) for played in play.episodes]
         self.replay.add_episodes(episodes)
@@ -111,12 +113,10 @@ class LocalRollouts:
 
     Args:
         worker: plays it.
-        episodes_per_round: of each round.
         next_sequence: sequence number of the next episode.
     """
 
     worker: RolloutWorker
-    episodes_per_round: int
     next_sequence: int = 0
     submitted: RolloutRequest | None = None
 
@@ -124,13 +124,15 @@ class LocalRollouts:
         """Makes the weights those of the next round."""
         self.worker.set_weights(weights, version)
 
-    def submit(self, exploration: Exploration) -> None:
+    def submit(
+        self, exploration: Exploration, num_episodes: int, *, most_env_steps: int | None = None
+    ) -> None:
         """Notes one round, unless one is pending already."""
         if self.submitted is None:
             self.submitted = RolloutRequest(
-                self.episodes_per_round, self.next_sequence, self.worker.version, exploration
+                num_episodes, self.next_sequence, self.worker.version, exploration, most_env_steps
             )
-            self.next_sequence += self.episodes_per_round
+            self.next_sequence += num_episodes
 
     def collect(self, *, wait: bool) -> list[RolloutResult]:
         """Plays the pending round, if there is one and the caller waits for it."""

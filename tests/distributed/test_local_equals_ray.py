@@ -19,7 +19,7 @@ def work(workers: Workers) -> tuple[list[Weights], list[object], list[int]]:
     states = [workers.learners.state()]
     for number in range(2):
         workers.rollouts.set_weights(workers.learners.weights(), number)
-        workers.rollouts.submit(Exploration("forward_mpc_q", 0.8))
+        workers.rollouts.submit(Exploration("forward_mpc_q", 0.8), 2)
         (result,) = collect_rounds(workers.rollouts, 1)
         seen.append((result.returns, result.lengths, result.first_utilities, result.version, result.worker))
         visible = workers.replay.stats().online_episodes
@@ -31,7 +31,7 @@ def work(workers: Workers) -> tuple[list[Weights], list[object], list[int]]:
     seen.append(workers.rollouts.position())
     workers.rollouts.seek({"0": 2})
     workers.rollouts.set_weights(workers.learners.weights(), 7)
-    workers.rollouts.submit(Exploration("forward_mpc_q", 0.8))
+    workers.rollouts.submit(Exploration("forward_mpc_q", 0.8), 2)
     collect_rounds(workers.rollouts, 1)
     stats = workers.replay.stats()
     return states, seen, [stats.online_episodes, stats.online_transitions, stats.duplicates]

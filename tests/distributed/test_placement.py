@@ -57,8 +57,7 @@ def group(tmp_path: Path) -> Iterator[Any]:
     groups = []
 
     def make(wait_seconds: float = 300.0, **rollout_workers: Any) -> RolloutGroup:
-        waiting, online = {"wait_seconds": wait_seconds}, {"episodes_per_round": 2}
-        config = tiny_config(tmp_path, deterministic=False, online=online, placement=waiting)
+        config = tiny_config(tmp_path, deterministic=False, placement={"wait_seconds": wait_seconds})
         config = changed(config, rollout_workers={"cpus": 2, **rollout_workers})
         data = tiny_data(config, tmp_path)
         replay = ReplayBuffer(data.training, context_length=4, max_episode_steps=10)  # every worker gets a copy
@@ -77,7 +76,7 @@ def test_a_worker_without_room_joins_later(group: Any) -> None:
     workers = group(num=2, at_least=1)
     workers.wait_until_started()
     assert workers.num_started() == workers.num_idle() == 1
-    workers.submit(EXPLORATIONS["masked_trajectory"])
+    workers.submit(EXPLORATIONS["masked_trajectory"], 2)
     assert workers.num_pending() == 1, "no round with old weights waits for the other one"
     assert workers.num_idle() == 0
     ray.kill(tenant)

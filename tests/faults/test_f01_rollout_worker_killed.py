@@ -26,20 +26,21 @@ from tests.support.tiny_workers import (
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-LONG_ROUND = {"episodes_per_round": 40, "environments_per_worker": 2}
+LONG_ROUND = 40
+TWO_ENVIRONMENTS = {"environments_per_worker": 2}
 
 
 def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=3, online=LONG_ROUND)
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=3, online=TWO_ENVIRONMENTS)
     workers = ray_workers(config, tmp_path, tmp_path / "run")
     try:
         before = workers.processes()
         workers.rollouts.set_weights(workers.learners.weights(), 1)
-        workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
+        workers.rollouts.submit(Exploration("forward_mpc_q", 1.0), LONG_ROUND)
         for index in range(2):
             kill_process(before[f"rollout_worker-{index}"])
         assert workers.learners.update(UpdateRequest("offline", 0, 2))
-        results = collect_rounds(workers.rollouts, 3)
+        results = collect_rounds(workers.rollouts, 3, num_episodes=LONG_ROUND)
         assert workers.take_losses() == {"rollout_worker_lost": 2}
         assert workers.take_losses() == {}, "a loss is counted once"
         workers.rollouts.wait_until_started()
@@ -48,7 +49,7 @@ def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> 
             "rollout_worker-0",
             "rollout_worker-1",
         }
-        assert all(len(result.returns) == LONG_ROUND["episodes_per_round"] for result in results)
+        assert all(len(result.returns) == LONG_ROUND for result in results)
     finally:
         workers.close()
     episodes = logged_episodes(tmp_path / "run")
@@ -58,14 +59,14 @@ def test_workers_killed_at_once_come_back_while_others_go_on(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("configure", "online"),
+    ("configure", "online", "num_episodes"),
     [
-        (tiny_config, LONG_ROUND),
-        pytest.param(tiny_game_config, {"episodes_per_round": 6}, marks=pytest.mark.slow),
+        (tiny_config, TWO_ENVIRONMENTS, LONG_ROUND),
+        pytest.param(tiny_game_config, {}, 6, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_round_is_played_again_to_the_same_bytes(
-    configure: Callable[..., RunConfig], online: dict[str, int], tmp_path: Path
+    configure: Callable[..., RunConfig], online: dict[str, int], num_episodes: int, tmp_path: Path
 ) -> None:
     outcomes = []
     for name, make, actors in (("calm", local_workers, 0), ("killed", ray_workers, 1)):
@@ -74,12 +75,12 @@ def test_a_killed_round_is_played_again_to_the_same_bytes(
         workers = make(config, tmp_path, tmp_path / name)
         try:
             workers.rollouts.set_weights(workers.learners.weights(), 1)
-            workers.rollouts.submit(exploration)
+            workers.rollouts.submit(exploration, num_episodes)
             if actors:
                 kill_process(workers.processes()["rollout_worker-0"])
-            (result,) = collect_rounds(workers.rollouts, 1, exploration)
+            (result,) = collect_rounds(workers.rollouts, 1, exploration, num_episodes)
             assert workers.take_losses() == ({"rollout_worker_lost": 1} if actors else {})
-            assert workers.rollouts.position() == {"0": online["episodes_per_round"]}
+            assert workers.rollouts.position() == {"0": num_episodes}
         finally:
             workers.close()
         outcomes.append((result.returns, logged_episodes(tmp_path / name)))
@@ -88,7 +89,7 @@ def test_a_killed_round_is_played_again_to_the_same_bytes(
 
 def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout_group, "MOST_LOSSES_IN_A_ROW", 1)
-    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=1, online=LONG_ROUND)
+    config = tiny_config(tmp_path, deterministic=False, learners=0, rollout_workers=1, online=TWO_ENVIRONMENTS)
     workers = ray_workers(config, tmp_path, tmp_path / "run")
     try:
         workers.rollouts.set_weights(workers.learners.weights(), 1)
@@ -96,7 +97,7 @@ def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path, monkeypatc
             for _ in range(2):
                 assert isinstance(workers.rollouts, RolloutGroup)
                 workers.rollouts.wait_until_started()
-                workers.rollouts.submit(Exploration("forward_mpc_q", 1.0))
+                workers.rollouts.submit(Exploration("forward_mpc_q", 1.0), LONG_ROUND)
                 kill_process(workers.processes()["rollout_worker-0"])
                 while workers.rollouts.num_pending():
                     workers.rollouts.collect(wait=True)

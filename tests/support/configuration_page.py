@@ -9,7 +9,7 @@ from typing import Any, Literal, Union
 
 import system.families  # noqa: F401  registers the methods
 from system.config import CollectConfig, RunConfig, SweepConfig
-from system.config.registry import FAMILIES, default_family
+from system.config.registry import CHANGED, FAMILIES, default_family
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 BEGIN, END = "<!-- keys: written by tests/support/configuration_page.py -->\n", "<!-- end of the keys -->\n"
@@ -85,7 +85,7 @@ def renamed() -> str:
     for each in shipped():
         text += "".join(f"| `{old}` | `{new}` |\n" for old, new in each.former.items())
         text += "".join(f"| `{old}` | `{key.now}` |\n" for old, key in each.changed.items())
-    return text
+    return text + "".join(f"| `{old}` | `{key.now}` |\n" for old, key in CHANGED.items())
 
 
 def shipped() -> list[Any]:

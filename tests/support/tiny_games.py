@@ -30,7 +30,7 @@ TINY_GAME: dict[str, Any] = {
     "online": {
         "env_steps": 24,
         "environments_per_worker": 2,
-        "episodes_per_round": 2,
+        "env_steps_per_round": 12,
         "updates_per_env_step": 0.2,
         "limiter_tolerance_steps": 100,
         "evaluate_every_env_steps": 16,

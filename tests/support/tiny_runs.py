@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     "online": {
         "env_steps": 60,
         "environments_per_worker": 2,
-        "episodes_per_round": 2,
+        "env_steps_per_round": 23,
         "updates_per_env_step": 0.5,
         "limiter_tolerance_steps": 100,
         "evaluate_every_env_steps": 40,

@@ -63,7 +63,10 @@ def local_workers(config: RunConfig, folder: Path, run_dir: Path) -> LocalWorker
 
 
 def collect_rounds(
-    rollouts: Rollouts, count: int, exploration: Exploration = EXPLORATIONS["masked_trajectory"]
+    rollouts: Rollouts,
+    count: int,
+    exploration: Exploration = EXPLORATIONS["masked_trajectory"],
+    num_episodes: int = 2,
 ) -> list[RolloutResult]:
     """Waits for finished rounds; gives up after two minutes of waiting."""
     results: list[RolloutResult] = []
@@ -71,7 +74,7 @@ def collect_rounds(
         results += rollouts.collect(wait=True)
         if len(results) >= count:
             return results
-        rollouts.submit(exploration)
+        rollouts.submit(exploration, num_episodes)
     raise AssertionError(f"{len(results)} of {count} rounds")
 
 

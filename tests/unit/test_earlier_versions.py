@@ -36,7 +36,10 @@ MOVED = {
 }
 
 
-CHANGED = {"trajectory.task_mask_share": "masked_trajectory.training.mask_shares"}
+CHANGED = {
+    "trajectory.task_mask_share": "masked_trajectory.training.mask_shares",
+    "online.episodes_per_round": "online.env_steps_per_round",
+}
 """Keys that hold another kind of value now."""
 
 
@@ -48,7 +51,7 @@ def earlier(name: str) -> dict[str, Any]:
 
 def moved(key: str, name: str) -> str | None:
     """Where a key went, by the tables above."""
-    if key in CHANGED and CHANGED[key].startswith(NAMES[name]):
+    if key in CHANGED and CHANGED[key].startswith((NAMES[name], "online")):
         return CHANGED[key]
     for old, new in MOVED[name].items():
         if key == old or key.startswith(f"{old}."):

@@ -197,6 +197,37 @@ def test_episodes_do_not_depend_on_how_many_are_played_together() -> None:
         assert np.array_equal(first.episode.rewards, second.episode.rewards)
 
 
+def test_no_episode_begins_once_enough_steps_were_made() -> None:
+    batch = EnvironmentBatch(NAME, 2, max_episode_steps=5)
+
+    def played(most_steps: int | None) -> list[int]:
+        result = play_episodes(
+            Scripted(), batch, range(6), history_length=3, generator=torch.Generator(), most_steps=most_steps
+        )
+        assert all(each.episode.num_steps == 5 for each in result.episodes), "those that have begun are finished"
+        return [each.position for each in result.episodes]
+
+    assert played(None) == played(21) == [0, 1, 2, 3, 4, 5]
+    assert played(20) == played(11) == [0, 1, 2, 3]
+    assert played(1) == [0, 1]
+    batch.close()
+
+
+def test_the_history_says_which_episode_an_environment_is_in() -> None:
+    @dataclass
+    class Noting(Scripted):
+        episodes: list[list[int]] = field(default_factory=list)
+
+        def act(self, history: History, rows: np.ndarray, generator: torch.Generator) -> Decision:
+            self.episodes.append(history.episodes[rows].tolist())
+            return super().act(history, rows, generator)
+
+    policy, batch = Noting(), EnvironmentBatch(NAME, 2, max_episode_steps=2)
+    play_episodes(policy, batch, [1, 2, 3], history_length=3, generator=torch.Generator())
+    batch.close()
+    assert policy.episodes == [[0, 1], [0, 1], [2], [2]]
+
+
 def test_a_limit_of_ones_own_leaves_episodes_incomplete() -> None:
     (played,) = play(1, [1], 3)
     assert played.episode.num_steps == 3

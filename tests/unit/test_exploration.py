@@ -1,4 +1,4 @@
-"""Exploring environments: some draw by utility, the others act as evaluation would."""
+"""Exploring episodes: some draw by utility, the others act as evaluation would."""
 
 import numpy as np
 import pytest
@@ -31,14 +31,17 @@ class Drawing:
 
 
 @pytest.mark.parametrize(("select", "steady"), [("expectation", 0.5), ("argmax", -1.0)])
-@pytest.mark.parametrize("num_drawing", [0, 2, 4])
-def test_the_first_environments_draw_and_the_others_are_steady(
-    select: str, steady: float, num_drawing: int
+@pytest.mark.parametrize(
+    ("share", "drawing"), [(0.0, []), (0.5, [11, 13, 15]), (0.25, [11, 15]), (1.0, [10, 11, 12, 13, 14, 15])]
+)
+def test_a_share_of_the_episodes_draw_whatever_environment_they_are_played_in(
+    select: str, steady: float, share: float, drawing: list[int]
 ) -> None:
-    rows = np.array([0, 1, 3])
-    policy = MixedExploration(Drawing(), num_drawing, select)
-    decision = policy.act(History(4, 2, 1, 1), rows, torch.Generator())
-    expected = np.where(rows < num_drawing, -1.0, steady)
+    history, rows = History(8, 2, 1, 1), np.array([0, 1, 2, 4, 6, 7])
+    history.episodes[rows] = [3, 5, 0, 1, 4, 2]
+    policy = MixedExploration(Drawing(), share, 10, select)
+    decision = policy.act(history, rows, torch.Generator())
+    expected = np.where(np.isin(10 + history.episodes[rows], drawing), -1.0, steady)
     np.testing.assert_allclose(decision.action[:, 0], expected)
     assert decision.plan is not None
 
