@@ -30,6 +30,7 @@ Source: M³PC section IV, eqs. 1–2.
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -75,6 +76,11 @@ def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, t
         total_steps=total_steps,
         final_fraction=config.final_learning_rate_fraction,
     )
+
+
+def tokens_of(inputs: Tensors) -> Tokens:
+    """The windows among an update's inputs."""
+    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens)})
 
 
 def trajectory_losses(
@@ -252,15 +258,13 @@ class M3PCLearner:
         }
 
     def _update_trajectory_model(self, inputs: Tensors) -> Tensors:
-        names = ("states", "returns", "actions", "rewards", "valid", "returns_known")
-        tokens = Tokens(**{name: inputs[name] for name in names})
         layout = MaskLayout(inputs["visible"], inputs["seen"])
         if self.config.compile:
             torch._dynamo.maybe_mark_dynamic(layout.visible, 0)
         with self.autocast:
             losses = trajectory_losses(
                 self.agent.model,
-                tokens,
+                tokens_of(inputs),
                 inputs["returns_known"].float(),
                 layout,
                 inputs["noise"],
