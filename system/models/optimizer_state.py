@@ -48,6 +48,55 @@ def step_if_finite(optimizer: torch.optim.Optimizer, gradient_norm: torch.Tensor
     return is_finite
 
 
+def step_where_finite(optimizer: torch.optim.Optimizer, gradient_norm: torch.Tensor) -> torch.Tensor:
+    """`step_if_finite` of a fused optimiser, without waiting for the device to say whether the gradient is.
+
+    Returns:
+        Whether the step was made, on the gradient's device.
+    """
+    is_finite = torch.isfinite(gradient_norm)
+    vars(optimizer)["found_inf"] = (~is_finite).float()  # which `torch.amp.GradScaler` sets as well
+    optimizer.step()
+    del vars(optimizer)["found_inf"]
+    return is_finite
+
+
+@torch.no_grad()
+def move_towards(
+    targets: Iterable[torch.Tensor], newest: Iterable[torch.Tensor], share: torch.Tensor
+) -> None:
+    """target ← target + share · (newest − target), in place.
+
+    Args:
+        targets, newest: in the same order.
+        share: one number, on their device.
+    """
+    moved = list(targets)
+    differences = torch._foreach_sub(list(newest), moved)
+    torch._foreach_mul_(differences, share)
+    torch._foreach_add_(moved, differences)
+
+
+def has_fused_steps(device: torch.device) -> bool:
+    """Whether optimisers can be fused there; they can't on torch's `meta` device, whose tensors have no values."""
+    return device.type in ("cpu", "cuda")
+
+
+def rates_as_tensors(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Learning rates that recorded work reads anew at every replay, in place of numbers that it would keep."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"], device=device)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Of all groups; a rate that recorded work reads is changed where it lies."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def rate_factor(step: int, *, warmup_steps: int, total_steps: int, final_fraction: float) -> float:
     """Linear warm-up to 1, then half a cosine down to `final_fraction`; 1 leaves it at 1.
 

@@ -17,10 +17,10 @@ def attention_mask(valid: Bool[torch.Tensor, "B K"]) -> Bool[torch.Tensor, "B 1 
     """Who may attend to whom: everybody to the valid tokens, and each token to itself.
 
     Returns:
-        None when every token is valid, which lets attention take its fast path; an exported program, which cannot
-        look at values, takes no notice.
+        None on a CPU when every token is valid, which lets attention take its fast path. Compiled and exported
+        programs, which cannot look at values, and an accelerator, which would be waited for, take no notice.
     """
-    if not torch.compiler.is_exporting() and bool(valid.all()):
+    if valid.device.type == "cpu" and not torch.compiler.is_compiling() and bool(valid.all()):
         return None
     itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
     return (valid[:, None, :] | itself)[:, None]

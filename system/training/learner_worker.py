@@ -78,7 +78,9 @@ class LearnerWorker:
         for step, (segments, transitions) in zip(steps, batches, strict=True):
             fault_points.reach("learner.step")
             made = self.learner.update(segments, transitions, stage=request.stage, step=step)
-            metrics = {name: float(value) for name, value in made.items()}
+            # All in one piece: each look at a number waits for the accelerator.
+            numbers = torch.stack([value.float() for value in made.values()]).tolist() if made else []
+            metrics = dict(zip(made, numbers, strict=True))
             bad = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
             if bad is None:
                 self._skipped_in_a_row = 0

@@ -21,11 +21,14 @@ from torch.nn import functional
 
 from system.config import CriticConfig
 from system.models.distributions import ActionDistribution
+from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     flatten_optimizer,
+    has_fused_steps,
+    move_towards,
     restore_optimizer,
-    step_if_finite,
+    step_where_finite,
 )
 from system.types import TransitionBatch
 from system.values.critics import ValueNetworks
@@ -63,44 +66,67 @@ class IQL:
         config: sizes and rates.
         discount: γ.
         average_gradients: called with the parameters between backward and step.
+        graphed: whether updates are recorded and replayed (`system.models.graphed_step`).
     """
 
     def __init__(
-        self, networks: ValueNetworks, config: CriticConfig, discount: float, average_gradients: AverageGradients
+        self,
+        networks: ValueNetworks,
+        config: CriticConfig,
+        discount: float,
+        average_gradients: AverageGradients,
+        *,
+        graphed: bool = False,
     ) -> None:
         self.networks = networks
         self.config = config
         self.discount = discount
         self.average_gradients = average_gradients
         self.parameters = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-        fused = self.parameters[0].device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=fused)
+        device = networks.return_mean.device
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.learning_rate, fused=has_fused_steps(device), capturable=graphed
+        )
+        self._step = repeated_step(self._update, device, graphed=graphed)
 
     def update(self, batch: TransitionBatch) -> dict[str, torch.Tensor]:
-        """One step of V, Q and actor from one batch, then of the target critics."""
-        device = self.networks.return_mean.device
-        observations = torch.tensor(batch.observations, device=device)
-        actions = torch.tensor(batch.actions, device=device)
-        target_q, advantage = self._value_targets(observations, actions)
-        value_difference = target_q - self.networks.standardized_v(observations)
-        value_loss = expectile_loss(value_difference, self.config.expectile)
-        predictions = self.networks.standardized_q(observations, actions)
-        critic_loss = functional.mse_loss(predictions, self._bootstrap(batch, device).expand_as(predictions))
+        """One step of V, Q and actor from one batch, then of the target critics; where the gradient is not finite
+        all of them stay as they are."""
+        return self._step(
+            {
+                "observations": torch.tensor(batch.observations),
+                "actions": torch.tensor(batch.actions),
+                "rewards": torch.tensor(batch.rewards),
+                "next_observations": torch.tensor(batch.next_observations),
+                "terminated": torch.tensor(batch.terminated),
+            }
+        )
+
+    def _update(self, batch: Tensors) -> Tensors:
+        networks, observations, actions = self.networks, batch["observations"], batch["actions"]
+        values = networks.standardized_v(observations)
+        with torch.no_grad():
+            target_q = networks.standardized_q(observations, actions, target=True).amin(0)
+        advantage = target_q - values.detach()
+        value_loss = expectile_loss(target_q - values, self.config.expectile)
+        predictions = networks.standardized_q(observations, actions)
+        critic_loss = functional.mse_loss(predictions, self._bootstrap(batch).expand_as(predictions))
         policy_loss = actor_loss(
-            self.networks.policy(observations), actions, advantage, self.config.advantage_temperature
+            networks.policy(observations), actions, advantage, self.config.advantage_temperature
         )
         self.optimizer.zero_grad(set_to_none=True)
         (value_loss + critic_loss + policy_loss).backward()
         self.average_gradients(self.parameters)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if step_if_finite(self.optimizer, norm):
-            self._move_target()
+        is_finite = step_where_finite(self.optimizer, norm)
+        target, online = networks.target_critics.parameters(), networks.critics.parameters()
+        move_towards(target, online, self.config.target_update_rate * is_finite)
         return {
             "critic/value_loss": value_loss.detach(),
             "critic/q_loss": critic_loss.detach(),
             "critic/actor_loss": policy_loss.detach(),
-            "critic/q_mean": (self.networks.return_mean + self.networks.return_std * predictions.mean()).detach(),
+            "critic/q_mean": (networks.return_mean + networks.return_std * predictions.mean()).detach(),
             "critic/advantage_std": advantage.std(unbiased=False),
             "critic/gradient_norm": norm,
         }
@@ -112,26 +138,14 @@ class IQL:
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restores what `state` gave."""
         restore_optimizer(self.optimizer, "critic_optimizer", state)
+        self._step.forget()
 
     @torch.no_grad()
-    def _value_targets(
-        self, observations: torch.Tensor, actions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        target_q = self.networks.standardized_q(observations, actions, target=True).amin(0)
-        return target_q, target_q - self.networks.standardized_v(observations)
-
-    @torch.no_grad()
-    def _bootstrap(self, batch: TransitionBatch, device: torch.device) -> Float[torch.Tensor, "B"]:
+    def _bootstrap(self, batch: Tensors) -> Float[torch.Tensor, "B"]:
         """(r + γ (1 − terminated) V(s′) − mean) / std; a truncated step bootstraps like any other."""
         networks = self.networks
-        next_value = networks.standardized_v(torch.tensor(batch.next_observations, device=device))
-        going_on = 1.0 - torch.tensor(batch.terminated, device=device, dtype=next_value.dtype)
+        next_value = networks.standardized_v(batch["next_observations"])
+        going_on = 1.0 - batch["terminated"].to(next_value.dtype)
         value = networks.return_mean + networks.return_std * next_value
-        target = torch.tensor(batch.rewards, device=device) + self.discount * going_on * value
+        target = batch["rewards"] + self.discount * going_on * value
         return (target - networks.return_mean) / networks.return_std
-
-    @torch.no_grad()
-    def _move_target(self) -> None:
-        rate = self.config.target_update_rate
-        target, online = self.networks.target_critics, self.networks.critics
-        torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), rate)

@@ -148,11 +148,14 @@ def test_the_running_average_of_the_weights_acts(store: EpisodeStore) -> None:
 def test_alpha_rises_while_the_entropy_is_under_its_bound(store: EpisodeStore) -> None:
     learner = make_learner(store)
     before = learner.log_alpha.item()
-    learner._update_alpha(torch.tensor(-1.0))
+    learner._update_alpha(torch.tensor(-1.0), torch.tensor(1.0))
     assert learner.log_alpha.item() > before
-    learner._update_alpha(torch.tensor(5.0))
-    learner._update_alpha(torch.tensor(5.0))
+    learner._update_alpha(torch.tensor(5.0), torch.tensor(1.0))
+    learner._update_alpha(torch.tensor(5.0), torch.tensor(1.0))
     assert learner.log_alpha.item() < before
+    stayed = learner.log_alpha.item()
+    learner._update_alpha(torch.tensor(float("nan")), torch.tensor(float("nan")))
+    assert learner.log_alpha.item() == stayed
 
 
 def test_learning_that_diverges_is_named_and_ended(store: EpisodeStore) -> None:

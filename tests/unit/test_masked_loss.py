@@ -14,7 +14,7 @@ from system.data.store.episodes import EpisodeStore, gather_segments
 from system.data.store.statistics import compute_statistics
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
-from system.families.masked_trajectory.learner import M3PCLearner, trajectory_losses
+from system.families.masked_trajectory.learner import M3PCLearner, tokens_of, trajectory_losses
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,
@@ -155,7 +155,8 @@ def make_learner(store: EpisodeStore, gradients: Gradients, **training: Any) -> 
 
 def losses_of(learner: M3PCLearner, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
     """The terms of an update that is still to come: the same mask, the same noise."""
-    tokens, known = learner._tokens(segments)
+    inputs = learner._inputs(segments, stage, step)
+    tokens, known = tokens_of(inputs), inputs["returns_known"].float()
     mask = sample_training_mask(LENGTH, {}, numpy_generator(learner.config.seed, "mask", stage, step))
     noise = learner._noise(segments, stage, step)
     return trajectory_losses(learner.agent.model, tokens, known, mask, noise, learner.target_entropy)
@@ -195,7 +196,7 @@ def entropy_after(store: EpisodeStore, alpha: float) -> float:
     segments = replace(segments, actions=np.full_like(segments.actions, 0.3))
     for step in range(30):
         learner.update(segments, [], stage="offline", step=step)
-    tokens, _ = learner._tokens(segments)
+    tokens = tokens_of(learner._inputs(segments, "offline", 0))
     with torch.no_grad():
         policy = learner.agent.model.predict_actions(learner.agent.model(tokens, empty_mask(LENGTH))[:, ACTIONS])
         return float(policy.entropy(torch.randn(8, LENGTH, 2, generator=torch.Generator().manual_seed(0))).mean())

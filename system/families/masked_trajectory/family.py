@@ -108,7 +108,7 @@ register_family(
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,
         one_pass=_one_pass,
-        compile=lambda agent: agent.model.compile(dynamic=True),
+        compile=lambda agent: agent.model.compile(),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         changed=CHANGED,
         former_name="m3pc",

@@ -30,25 +30,31 @@ Source: M³PC section IV, eqs. 1–2.
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import nn
 
 from system.config import RunConfig
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import TrajectoryTrainingConfig
+from system.families.masked_trajectory.mask_layout import MaskLayout, lay_out, layout_of
 from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, Mask, sample_training_mask
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
     flatten_optimizer,
+    has_fused_steps,
     keep_gradients,
     mixed_precision,
+    move_towards,
     rate_factor,
+    rates_as_tensors,
     restore_optimizer,
-    step_if_finite,
+    set_learning_rate,
+    step_where_finite,
 )
 from system.seeding import numpy_generator, torch_generator
 from system.types import SegmentBatch, TransitionBatch
@@ -72,11 +78,16 @@ def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, t
     )
 
 
+def tokens_of(inputs: Tensors) -> Tokens:
+    """The windows among an update's inputs."""
+    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens)})
+
+
 def trajectory_losses(
     model: MaskedTrajectoryModel,
     tokens: Tokens,
     returns_valid: torch.Tensor,
-    mask: Mask,
+    mask: Mask | MaskLayout,
     noise: torch.Tensor,
     target_entropy: float,
 ) -> dict[str, torch.Tensor]:
@@ -95,16 +106,18 @@ def trajectory_losses(
         cross-entropies of discrete ones), `nll`, and
         `entropy_excess` = mean of H − bound over hidden actions.
     """
-    decoded = model(tokens, mask)
+    layout = layout_of(mask, tokens.valid.device)
+    decoded = model(tokens, layout)
     valid = tokens.valid.float()
-    states = model.predict_states(decoded[:, STATES], tokens, mask, 0)
+    states = model.predict_states(decoded[:, STATES], tokens, layout, 0)
     state_error = ((states - tokens.states) / model.observation_std).square().mean(-1)
     return_error = (model.predict_scalar(decoded[:, RETURNS], RETURNS) - tokens.returns) / model.return_scale[1]
     reward_error = (model.predict_scalar(decoded[:, REWARDS], REWARDS) - tokens.rewards) / model.reward_scale[1]
     policy = model.predict_actions(decoded[:, ACTIONS])
-    hidden = torch.from_numpy(~mask[ACTIONS]).to(valid.device) * valid
+    is_hidden = ~layout.seen[ACTIONS]
+    hidden = is_hidden * valid
     visible = valid - hidden
-    hidden_total = valid.shape[0] * max(1, int((~mask[ACTIONS]).sum()))
+    hidden_total = valid.shape[0] * is_hidden.sum().clamp_min(1)
     action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
@@ -139,21 +152,35 @@ class M3PCLearner:
         self.average_gradients = average_gradients
         self.shard = shard
         self.device = agent.model.positions.device
-        self.critics = IQL(agent.values, config.method.critic, config.discount, average_gradients)
+        # Several learners average their gradients on the host; recorded kernels may differ from launched ones.
+        is_alone = average_gradients is keep_gradients
+        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
+        self.critics = IQL(
+            agent.values, config.method.critic, config.discount, average_gradients, graphed=graphed
+        )
         training = config.method.training
         self.optimizer = torch.optim.AdamW(
             decayed_groups(agent.model, training.weight_decay),
             lr=training.learning_rate,
             betas=(0.9, training.beta2),
-            fused=True,
+            fused=has_fused_steps(self.device),
+            capturable=graphed,
         )
+        if graphed:
+            rates_as_tensors(self.optimizer, self.device)
         self.average = {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
-        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=training.entropy_learning_rate)
+        self.alpha_optimizer = torch.optim.Adam(
+            [self.log_alpha],
+            lr=training.entropy_learning_rate,
+            fused=has_fused_steps(self.device),
+            capturable=graphed,
+        )
         self.target_entropy = agent.model.actions.entropy_bound(
             training.target_entropy_per_dim, training.target_entropy_share
         )
         self.autocast = mixed_precision(config.precision, self.device)
+        self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -169,7 +196,8 @@ class M3PCLearner:
         Returns:
             Scalars by name, without gradient.
         """
-        metrics = self._update_trajectory_model(segments, stage, step)
+        self._set_learning_rate(stage, step)
+        metrics = self._step(self._inputs(segments, stage, step))
         for batch in transitions:
             metrics.update(self.critics.update(batch))
         return metrics
@@ -197,45 +225,68 @@ class M3PCLearner:
         self.critics.load_state(state)
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
+        self._step.forget()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
         newest = {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
         return newest | {f"model.{name}": value.clone() for name, value in self.average.items()}
 
-    def _update_trajectory_model(self, segments: SegmentBatch, stage: str, step: int) -> dict[str, torch.Tensor]:
+    def _inputs(self, segments: SegmentBatch, stage: str, step: int) -> Tensors:
+        """All that one update depends on beside the weights, on the host."""
+        length = segments.valid.shape[1]
         training = self.config.method.training
-        tokens, returns_valid = self._tokens(segments)
-        generator = numpy_generator(self.config.seed, "mask", stage, step)
-        length = tokens.valid.shape[1]
         mask = sample_training_mask(
             length,
             training.mask_shares,
-            generator,
+            numpy_generator(self.config.seed, "mask", stage, step),
             planning_step=length - max(1, self.config.planner.horizon),
             planning_step_share=training.planning_step_share,
         )
+        layout = lay_out(mask, multiple=length if self.device.type == "cuda" else 1)
+        return {
+            "states": torch.tensor(segments.observations),
+            "returns": torch.tensor(segments.returns_to_go),
+            "actions": torch.tensor(segments.actions),
+            "rewards": torch.tensor(segments.rewards),
+            "valid": torch.tensor(segments.valid),
+            "returns_known": torch.tensor(segments.returns_valid),
+            "visible": layout.visible,
+            "seen": layout.seen,
+            "noise": self._noise(segments, stage, step),
+            "average_share": torch.tensor(1.0 - self._average_decay(stage, step)),
+        }
+
+    def _update_trajectory_model(self, inputs: Tensors) -> Tensors:
+        layout = MaskLayout(inputs["visible"], inputs["seen"])
+        if self.config.compile:
+            torch._dynamo.maybe_mark_dynamic(layout.visible, 0)
         with self.autocast:
             losses = trajectory_losses(
                 self.agent.model,
-                tokens,
-                returns_valid,
-                mask,
-                self._noise(segments, stage, step),
+                tokens_of(inputs),
+                inputs["returns_known"].float(),
+                layout,
+                inputs["noise"],
                 self.target_entropy,
             )
         alpha = self.log_alpha.exp().detach()
         errors = losses["states"] + losses["returns"] + losses["rewards"]
         loss = errors + losses["visible_actions"] + losses["nll"] - alpha * losses["entropy_excess"]
-        self._set_learning_rate(stage, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.agent.model.parameters())
         self.average_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
-        if step_if_finite(self.optimizer, norm):
-            self._update_average(step if stage == "offline" else None)
-            self._update_alpha(losses["entropy_excess"].detach())
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.method.training.gradient_clip)
+        is_finite = step_where_finite(self.optimizer, norm)
+        newest = self.agent.model.state_dict()
+        floating = [name for name, value in newest.items() if value.is_floating_point()]
+        move_towards(
+            [self.average[name] for name in floating],
+            [newest[name] for name in floating],
+            inputs["average_share"] * is_finite,
+        )
+        self._update_alpha(losses["entropy_excess"].detach(), norm)
         metrics = {
             f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
         }
@@ -247,23 +298,17 @@ class M3PCLearner:
             "trajectory/gradient_norm": norm,
         }
 
-    @torch.no_grad()
-    def _update_average(self, step: int | None) -> None:
-        """average ← d·average + (1 − d)·weights, with d rising to its value over the first offline steps."""
-        decay = self.config.method.training.weight_average
-        if step is not None:
-            decay = min(decay, (step + 1) / (step + 10))
-        newest = self.agent.model.state_dict()
-        floating = [name for name, value in newest.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.average[name] for name in floating], [newest[name] for name in floating], 1.0 - decay
-        )
+    def _average_decay(self, stage: str, step: int) -> float:
+        """d of average ← d·average + (1 − d)·weights, which rises to its value over the first offline steps."""
+        decay: float = self.config.method.training.weight_average
+        return min(decay, (step + 1) / (step + 10)) if stage == "offline" else decay
 
-    def _update_alpha(self, entropy_excess: torch.Tensor) -> None:
+    def _update_alpha(self, entropy_excess: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+        """Together with the weights, or not at all."""
         self.alpha_optimizer.zero_grad(set_to_none=True)
         (self.log_alpha.exp() * entropy_excess).backward()
         self.average_gradients([self.log_alpha])
-        self.alpha_optimizer.step()
+        step_where_finite(self.alpha_optimizer, gradient_norm)
 
     def _set_learning_rate(self, stage: str, step: int) -> None:
         training, online = self.config.method.training, self.config.online
@@ -272,8 +317,7 @@ class M3PCLearner:
         else:
             expected = round(online.env_steps * online.updates_per_env_step)
             rate = learning_rate_at(training.online_learning_rate, training, step, expected)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
 
     def _noise(self, segments: SegmentBatch, stage: str, step: int) -> torch.Tensor:
         """This shard's rows of the whole batch's noise, so that sharding does not change the draw."""
@@ -281,19 +325,4 @@ class M3PCLearner:
         rows, length = segments.actions.shape[:2]
         generator = torch_generator(self.config.seed, "entropy", stage, step)
         noise = torch.randn(rows * world, length, self.agent.model.actions.num_noise, generator=generator)
-        return noise[rank * rows : (rank + 1) * rows].to(self.device)
-
-    def _tokens(self, segments: SegmentBatch) -> tuple[Tokens, torch.Tensor]:
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.tensor(array, device=self.device)
-
-        returns_known = tensor(segments.returns_valid)
-        tokens = Tokens(
-            states=tensor(segments.observations),
-            returns=tensor(segments.returns_to_go),
-            actions=tensor(segments.actions),
-            rewards=tensor(segments.rewards),
-            valid=tensor(segments.valid),
-            returns_known=returns_known,
-        )
-        return tokens, returns_known.float()
+        return noise[rank * rows : (rank + 1) * rows]

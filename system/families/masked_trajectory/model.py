@@ -9,13 +9,13 @@ Source: M³PC section IV, "Bidirectional Trajectory Model"; MTM section 3.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
 from system.errors import ShapeError
 from system.families.masked_trajectory.config import ModelConfig
+from system.families.masked_trajectory.mask_layout import MaskLayout, layout_of
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
 from system.models.action_forms import action_form
 from system.models.distributions import ActionDistribution
@@ -105,18 +105,19 @@ class MaskedTrajectoryModel(nn.Module):
         self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("return_scale", torch.tensor([0.0, 1.0]))
 
-    def forward(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B M T D"]:
+    def forward(self, tokens: Tokens, mask: Mask | MaskLayout) -> Float[torch.Tensor, "B M T D"]:
         """Decoder outputs of every token, for training.
 
         Raises:
             ShapeError: the window is not T steps long.
         """
-        valid = self._valid_tokens(tokens, mask)
-        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries=None)
+        layout = layout_of(mask, tokens.states.device)
+        valid = self._valid_tokens(tokens, layout)
+        decoded = self._decode(self._encode(tokens, layout, valid), valid, layout, queries=None)
         return decoded.unflatten(1, (NUM_MODALITIES, self.config.context_length))
 
     def reconstruct(
-        self, tokens: Tokens, mask: Mask, *, first_step: int, modalities: tuple[int, ...]
+        self, tokens: Tokens, mask: Mask | MaskLayout, *, first_step: int, modalities: tuple[int, ...]
     ) -> Reconstruction:
         """Predictions for the steps from `first_step` on.
 
@@ -130,26 +131,32 @@ class MaskedTrajectoryModel(nn.Module):
             ShapeError: the window is not T steps long.
         """
         length = self.config.context_length
+        layout = layout_of(mask, tokens.states.device)
         steps = torch.arange(first_step, length, device=tokens.states.device)
         queries = torch.cat([modality * length + steps for modality in modalities])
-        valid = self._valid_tokens(tokens, mask)
-        decoded = self._decode(self._encode(tokens, mask, valid), valid, mask, queries)
+        valid = self._valid_tokens(tokens, layout)
+        decoded = self._decode(self._encode(tokens, layout, valid), valid, layout, queries)
         rows = dict(zip(modalities, decoded.split(len(steps), dim=1), strict=True))
         empty = decoded[:, :0]
         return Reconstruction(
-            states=self.predict_states(rows.get(STATES, empty), tokens, mask, first_step),
+            states=self.predict_states(rows.get(STATES, empty), tokens, layout, first_step),
             returns=self.predict_scalar(rows.get(RETURNS, empty), RETURNS),
             actions=self.predict_actions(rows.get(ACTIONS, empty)),
             rewards=self.predict_scalar(rows.get(REWARDS, empty), REWARDS),
         )
 
     def predict_states(
-        self, decoded: Float[torch.Tensor, "B Q D"], tokens: Tokens, mask: Mask, first_step: int
+        self,
+        decoded: Float[torch.Tensor, "B Q D"],
+        tokens: Tokens,
+        mask: Mask | MaskLayout,
+        first_step: int,
     ) -> Float[torch.Tensor, "B Q S"]:
         """States in the task's units: the latest visible state plus a predicted, standardised change."""
         if decoded.shape[1] == 0:
             return tokens.states[:, :0]
-        base = self._latest_visible_states(tokens, mask)[:, first_step : first_step + decoded.shape[1]]
+        layout = layout_of(mask, tokens.states.device)
+        base = self._latest_visible_states(tokens, layout)[:, first_step : first_step + decoded.shape[1]]
         return base + self.observation_std * self.state_head(decoded)
 
     def predict_scalar(self, decoded: Float[torch.Tensor, "B Q D"], modality: int) -> Float[torch.Tensor, "B Q"]:
@@ -167,66 +174,63 @@ class MaskedTrajectoryModel(nn.Module):
         """(state − mean) / std of the training split."""
         return (states - self.observation_mean) / self.observation_std
 
-    def _valid_tokens(self, tokens: Tokens, mask: Mask) -> Bool[torch.Tensor, "B M T"]:
+    def _valid_tokens(self, tokens: Tokens, layout: MaskLayout) -> Bool[torch.Tensor, "B M T"]:
         """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
         length = self.config.context_length
         if tokens.valid.shape[1] != length:
             raise ShapeError(f"a window of {tokens.valid.shape[1]} steps for a model of {length}")
-        valid = tokens.valid[:, None].repeat(1, NUM_MODALITIES, 1)
+        valid: list[torch.Tensor] = [tokens.valid] * NUM_MODALITIES
         if tokens.returns_known is not None:
-            hidden = torch.from_numpy(~mask[RETURNS]).to(valid.device)
-            valid[:, RETURNS] &= tokens.returns_known | hidden
-        return valid
+            valid[RETURNS] = tokens.valid & (tokens.returns_known | ~layout.seen[RETURNS])
+        return torch.stack(valid, dim=1)
 
     def _encode(
-        self, tokens: Tokens, mask: Mask, valid: Bool[torch.Tensor, "B M T"]
+        self, tokens: Tokens, layout: MaskLayout, valid: Bool[torch.Tensor, "B M T"]
     ) -> Float[torch.Tensor, "B V D"]:
-        """Encoder outputs of the visible tokens, in modality-major order."""
+        """Encoder outputs of the visible tokens, in modality-major order; the entries that stand for none are read
+        by nobody."""
         contents = self._ordered(
             states=self.standardize_states(tokens.states),
             returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
             actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
-        embedded, attended = [], []
-        for modality, content in enumerate(contents):
-            if torch.compiler.is_exporting() and not mask[modality].any():
-                continue  # adds nothing, and an exported program can't be saved with indices of nothing
-            steps = torch.from_numpy(np.flatnonzero(mask[modality])).to(content.device)
-            place = self.encoder_modality[modality] + self.positions[steps]
-            embedded.append(self.embeddings[modality](content[:, steps]) + place)
-            attended.append(valid[:, modality, steps])
-        visible = torch.cat(embedded, dim=1)
-        if visible.shape[1] == 0:
-            return visible
-        return self.encoder(visible, attention_mask(torch.cat(attended, dim=1)))
+        embedded = torch.cat([embed(content) for embed, content in zip(self.embeddings, contents, strict=True)], 1)
+        place = (self.encoder_modality + self.positions).flatten(0, 1)
+        number = layout.seen.numel()
+        visible = layout.visible.clamp_max(number - 1)
+        attended = valid.flatten(1).index_select(1, visible) & (layout.visible < number)
+        tokens_read = embedded.index_select(1, visible) + place.index_select(0, visible)
+        return self.encoder(tokens_read, attention_mask(attended))
 
     def _decode(
         self,
         encoded: Float[torch.Tensor, "B V D"],
         valid: Bool[torch.Tensor, "B M T"],
-        mask: Mask,
+        layout: MaskLayout,
         queries: torch.Tensor | None,
     ) -> Float[torch.Tensor, "B Q D"]:
         """Decoder outputs of all tokens or of the rows in `queries`."""
         batch, _, length = valid.shape
-        rows, start = [], 0
-        for modality in range(NUM_MODALITIES):
-            visible = np.flatnonzero(mask[modality])
-            hole = self.decoder_embeddings[modality](self.mask_tokens[modality])
-            row = hole.expand(batch, length, -1)
-            if len(visible):
-                seen = self.decoder_embeddings[modality](encoded[:, start : start + len(visible)])
-                row = row.index_copy(1, torch.from_numpy(visible).to(encoded.device), seen)
-                start += len(visible)
-            rows.append(row + self.decoder_modality[modality] + self.positions)
+        number = NUM_MODALITIES * length
+        # One place more, where entries that stand for no token go.
+        holes = self.mask_tokens.expand(-1, length, -1).flatten(0, 1)
+        holes = torch.cat([holes, holes[:1]]).to(encoded.dtype).expand(batch, -1, -1)
+        window = holes.index_copy(1, layout.visible, encoded)[:, :number].unflatten(1, (NUM_MODALITIES, length))
+        rows = [
+            self.decoder_embeddings[modality](window[:, modality])
+            + self.decoder_modality[modality]
+            + self.positions
+            for modality in range(NUM_MODALITIES)
+        ]
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
-    def _latest_visible_states(self, tokens: Tokens, mask: Mask) -> Float[torch.Tensor, "B T S"]:
+    def _latest_visible_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
         """For each step the newest state that is visible at or before it; the mean state where there is none."""
-        latest = np.maximum.accumulate(np.where(mask[STATES], np.arange(mask.shape[1]), -1))
-        index = torch.from_numpy(np.maximum(latest, 0)).to(tokens.states.device)
-        known = torch.from_numpy(latest >= 0).to(tokens.states.device) & tokens.valid[:, index]
+        steps = torch.arange(layout.seen.shape[1], device=layout.seen.device)
+        latest = torch.where(layout.seen[STATES], steps, -1).cummax(dim=0).values
+        index = latest.clamp_min(0)
+        known = (latest >= 0) & tokens.valid[:, index]
         return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)
 
     @staticmethod

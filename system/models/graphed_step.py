@@ -1,0 +1,176 @@
+"""Work that is done again and again on tensors: as it is, or on a GPU as a recorded graph of its kernels.
+
+An update of a small model, or a decision, is hundreds of kernels that are each over before the next one has been
+launched. Recorded as a CUDA graph all of them are launched by one call. A recording holds for one set of shapes,
+and for tensors that stay where they are: whoever replaces a parameter or a moment has to `forget`.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+Work = Callable[[Tensors], Tensors]
+
+WARM_CALLS = 1
+MOST_RECORDINGS = 32
+
+
+class EagerStep:
+    """Does its work kernel by kernel.
+
+    Args:
+        work: takes tensors by name on `device`, and may change others that it holds; waits for nothing that the
+            device computes, so that it can be recorded.
+        device: where it works.
+    """
+
+    def __init__(self, work: Work, device: torch.device) -> None:
+        self.work = work
+        self.device = device
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
+        """The work on inputs that may be on the host or on the device; what it returns is the caller's."""
+        return self.work({name: value.to(self.device) for name, value in inputs.items()})
+
+    def forget(self) -> None:
+        """Nothing is recorded."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Work that was recorded.
+
+    Attributes:
+        inputs: what a replay reads.
+        outputs: what it writes.
+        replay: does the work once more.
+    """
+
+    inputs: Tensors
+    outputs: Tensors
+    replay: Callable[[], None]
+
+
+class Recorder(Protocol):
+    """Records work on a device."""
+
+    def run(self, work: Work, inputs: Tensors) -> Tensors:
+        """Does it without recording it, so that everything is there that is set up at a first call."""
+        ...
+
+    def record(self, work: Work, inputs: Tensors) -> Recording:
+        """Records it without doing it."""
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs, which share their memory: one is replayed at a time, and its outputs are copied before
+    the next one is.
+
+    Args:
+        device: a GPU.
+        generators: that the work draws from, besides the device's own.
+    """
+
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = ()) -> None:
+        self.generators = generators
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def run(self, work: Work, inputs: Tensors) -> Tensors:
+        """On the stream that is recorded on."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*constructed with capturable=True")
+            outputs = work(inputs)
+        current.wait_stream(self.stream)
+        return outputs
+
+    def record(self, work: Work, inputs: Tensors) -> Recording:
+        """Other threads may use the device meanwhile."""
+        kept = {name: value.clone() for name, value in inputs.items()}
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        recorded = torch.cuda.graph(
+            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+        )
+        with recorded:
+            outputs = work(kept)
+        return Recording(kept, outputs, graph.replay)
+
+
+class GraphedStep(EagerStep):
+    """Does its work by replaying recordings, one for each set of shapes, made at the second call with it.
+
+    Work that cannot be recorded is done kernel by kernel, after a warning.
+
+    Args:
+        work, device: as of `EagerStep`.
+        recorder: makes recordings.
+        most_recordings: with any further set of shapes the work is done kernel by kernel.
+    """
+
+    def __init__(
+        self, work: Work, device: torch.device, recorder: Recorder, most_recordings: int = MOST_RECORDINGS
+    ) -> None:
+        super().__init__(work, device)
+        self.recorder = recorder
+        self.most_recordings = most_recordings
+        self._recordings: dict[tuple[object, ...], Recording] = {}
+        self._num_calls: dict[tuple[object, ...], int] = {}
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
+        """As of `EagerStep`."""
+        shapes = tuple((name, value.shape, value.dtype) for name, value in inputs.items())
+        recording = self._recordings.get(shapes)
+        if recording is None:
+            placed = {name: value.to(self.device) for name, value in inputs.items()}
+            recording = self._record(shapes, placed)
+            if recording is None:
+                return self.recorder.run(self.work, placed)
+        for name, value in inputs.items():
+            recording.inputs[name].copy_(value)
+        recording.replay()
+        return {name: value.clone() for name, value in recording.outputs.items()}
+
+    def forget(self) -> None:
+        """Drops every recording; the next calls make new ones."""
+        self._recordings.clear()
+        self._num_calls.clear()
+
+    def _record(self, shapes: tuple[object, ...], inputs: Tensors) -> Recording | None:
+        """A recording for these shapes; None where they are new, too many or cannot be recorded."""
+        self._num_calls[shapes] = self._num_calls.get(shapes, 0) + 1
+        if self._num_calls[shapes] <= WARM_CALLS or len(self._recordings) >= self.most_recordings:
+            return None
+        try:
+            recording = self.recorder.record(self.work, inputs)
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or [""])[0]
+            warnings.warn(f"{self.device}: work cannot be recorded and is done slowly ({reason})", stacklevel=3)
+            self.most_recordings = 0
+            self.forget()
+            return None
+        self._recordings[shapes] = recording
+        return recording
+
+
+def repeated_step(
+    work: Work, device: torch.device, *, graphed: bool, generators: Sequence[torch.Generator] = ()
+) -> EagerStep:
+    """A step that is recorded or not.
+
+    Args:
+        work, device: as of `EagerStep`.
+        graphed: whether to record it; the device is a GPU then.
+        generators: that the work draws from, besides the device's own.
+    """
+    if not graphed:
+        return EagerStep(work, device)
+    return GraphedStep(work, device, CudaRecorder(device, generators))

@@ -1,0 +1,218 @@
+"""Recorded work: when it is recorded, what a replay reads and gives, and that updates can be recorded at all."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from configs import masked_config
+from torch import nn
+
+from system.config import CriticConfig, PretrainConfig, RunConfig
+from system.families.masked_trajectory import learner as learner_module
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
+from system.families.masked_trajectory.learner import M3PCLearner
+from system.models.graphed_step import EagerStep, GraphedStep, Recording, Tensors, Work, repeated_step
+from system.models.optimizer_state import move_towards, rates_as_tensors, set_learning_rate, step_where_finite
+from system.types import TaskSpec
+from system.values import iql as iql_module
+from tests.support import speed_subjects
+
+CPU = torch.device("cpu")
+TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=10)
+
+
+class CallingRecorder:
+    """Replays by calling the work, on the very tensors that a graph would read and write.
+
+    Args:
+        addresses: of what a graph would find where it was when it was recorded.
+    """
+
+    def __init__(self, addresses: Callable[[], object] = lambda: None) -> None:
+        self.addresses = addresses
+        self.num_run = self.num_recorded = self.num_replayed = 0
+
+    def run(self, work: Work, inputs: Tensors) -> Tensors:
+        self.num_run += 1
+        return work(inputs)
+
+    def record(self, work: Work, inputs: Tensors) -> Recording:
+        self.num_recorded += 1
+        kept = {name: torch.full_like(value, 0) for name, value in inputs.items()}
+        outputs: Tensors = {}
+        there = self.addresses()
+
+        def replay() -> None:
+            assert self.addresses() == there, "a graph would read and write what is no longer used"
+            self.num_replayed += 1
+            for name, value in work(kept).items():
+                outputs.setdefault(name, torch.empty_like(value)).copy_(value)
+
+        return Recording(kept, outputs, replay)
+
+
+def double(inputs: Tensors) -> Tensors:
+    return {"twice": 2.0 * inputs["number"]}
+
+
+def test_a_shape_is_run_then_recorded_then_replayed() -> None:
+    recorder = CallingRecorder()
+    step = GraphedStep(double, CPU, recorder)
+    found = [step({"number": torch.full((2,), value)})["twice"] for value in (1.0, 2.0, 3.0)]
+    assert [each.tolist() for each in found] == [[2.0, 2.0], [4.0, 4.0], [6.0, 6.0]]
+    assert (recorder.num_run, recorder.num_recorded, recorder.num_replayed) == (1, 1, 2)
+    assert step({"number": torch.ones(3)})["twice"].tolist() == [2.0] * 3
+    assert step({"number": torch.ones(2, dtype=torch.float64)})["twice"].dtype == torch.float64
+    assert (recorder.num_run, recorder.num_recorded) == (3, 1), "another shape or type is another recording"
+
+
+def test_recordings_are_dropped_and_have_an_end() -> None:
+    recorder = CallingRecorder()
+    step = GraphedStep(double, CPU, recorder, most_recordings=1)
+    for size in (1, 1, 2, 2, 2):
+        assert step({"number": torch.ones(size)})["twice"].tolist() == [2.0] * size
+    assert (recorder.num_run, recorder.num_recorded) == (4, 1)
+    step.forget()
+    for _ in range(2):
+        step({"number": torch.ones(2)})
+    assert (recorder.num_run, recorder.num_recorded) == (5, 2)
+
+
+def test_work_that_cannot_be_recorded_is_done_all_the_same() -> None:
+    class Refusing(CallingRecorder):
+        def record(self, work: Work, inputs: Tensors) -> Recording:
+            raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors …")
+
+    step = GraphedStep(double, CPU, Refusing())
+    step({"number": torch.ones(1)})
+    with pytest.warns(UserWarning, match="cpu: work cannot be recorded.*not permitted when stream is capturing"):
+        assert step({"number": torch.ones(1)})["twice"].item() == 2.0
+    assert step({"number": torch.ones(1)})["twice"].item() == 2.0
+
+
+def test_without_a_graph_the_work_is_called() -> None:
+    step = repeated_step(double, torch.device("meta"), graphed=False)
+    assert type(step) is EagerStep
+    assert step({"number": torch.ones(2)})["twice"].device.type == "meta"
+    step.forget()
+
+
+def config() -> RunConfig:
+    return masked_config(
+        model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
+        training=TrajectoryTrainingConfig(batch_size=4, warmup_steps=0),
+        critic=CriticConfig(hidden_width=8),
+        pretrain=PretrainConfig(update_steps=50),
+    )
+
+
+SEGMENTS = speed_subjects.vector_segments(TASK, 4, 4, padded=0.5)
+TRANSITIONS = [speed_subjects.vector_transitions(TASK, 8)] * 2
+
+
+def updated(learner: M3PCLearner, first: int, last: int) -> list[dict[str, float]]:
+    made = [learner.update(SEGMENTS, TRANSITIONS, stage="offline", step=step) for step in range(first, last)]
+    return [{name: float(value) for name, value in metrics.items()} for metrics in made]
+
+
+def recorded_learner() -> tuple[M3PCLearner, list[CallingRecorder]]:
+    learner = M3PCLearner(TrajectoryAgent(TASK, config()), config())
+
+    def addresses() -> object:
+        optimizers = (learner.optimizer, learner.alpha_optimizer, learner.critics.optimizer)
+        moments = [value for each in optimizers for state in each.state.values() for value in state.values()]
+        kept = [*learner.agent.state_dict().values(), *learner.average.values(), learner.log_alpha, *moments]
+        return [each.data_ptr() for each in kept]
+
+    recorders = [CallingRecorder(addresses), CallingRecorder(addresses)]
+    for owner, recorder in zip((learner, learner.critics), recorders, strict=True):
+        owner._step = GraphedStep(owner._step.work, CPU, recorder)
+    return learner, recorders
+
+
+def test_recorded_updates_learn_what_others_do() -> None:
+    plain, (graphed, recorders) = M3PCLearner(TrajectoryAgent(TASK, config()), config()), recorded_learner()
+    assert updated(plain, 0, 30) == updated(graphed, 0, 30)
+    assert all(recorder.num_replayed > 0 for recorder in recorders)
+    states = plain.state(), graphed.state()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_restored_learner_records_anew() -> None:
+    plain, (graphed, recorders) = M3PCLearner(TrajectoryAgent(TASK, config()), config()), recorded_learner()
+    updated(plain, 0, 6)
+    updated(graphed, 3, 9)
+    recorded = [recorder.num_recorded for recorder in recorders]
+    graphed.load_state(plain.state())
+    assert updated(plain, 6, 12) == updated(graphed, 6, 12)
+    assert all(new.num_recorded > old for new, old in zip(recorders, recorded, strict=True))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_an_update_waits_for_nothing_on_the_device(discrete: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's `meta` device, whose tensors have no values, whoever looks at one is found out. (Fused optimisers
+    and automatic precision are not to be had there.)"""
+    for module in (learner_module, iql_module):
+        monkeypatch.setattr(module, "step_where_finite", lambda optimizer, norm: torch.isfinite(norm))
+    monkeypatch.setattr(learner_module, "mixed_precision", lambda precision, device: nullcontext())
+    task = TaskSpec("Toy-v0", 3, 3, 10, valid_actions=(0, 1, 2)) if discrete else TASK
+    learner = M3PCLearner(TrajectoryAgent(task, config()).to("meta"), config())
+    segments, transitions = SEGMENTS, TRANSITIONS[0]
+    if discrete:
+        segments, transitions = (numbered(each) for each in (segments, transitions))
+    for step in range(2):
+        made = learner.update(segments, [transitions], stage="offline", step=step)
+    assert {value.device.type for value in made.values()} == {"meta"}
+    with pytest.raises(RuntimeError, match="meta"):
+        float(made["critic/q_loss"])
+
+
+def numbered(batch: Any) -> Any:
+    return replace(batch, actions=(batch.actions[..., 0] > 0).astype("int64"))
+
+
+def test_updates_are_recorded_where_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def noted(work: Work, device: torch.device, *, graphed: bool) -> EagerStep:
+        asked.append(graphed)
+        return EagerStep(work, device)
+
+    monkeypatch.setattr(learner_module, "repeated_step", noted)
+    M3PCLearner(TrajectoryAgent(TASK, config()), config())
+    assert asked == [False]
+
+
+def test_a_step_is_made_where_the_gradient_is_finite() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
+    parameter.grad = torch.ones(2)
+    assert step_where_finite(optimizer, parameter.grad.norm()).item() is True
+    moved, moments = parameter.detach().clone(), [each.clone() for each in optimizer.state[parameter].values()]
+    assert (moved < 1.0).all()
+    parameter.grad = torch.tensor([1.0, float("nan")])
+    assert step_where_finite(optimizer, parameter.grad.norm()).item() is False
+    assert torch.equal(parameter, moved)
+    assert all(map(torch.equal, optimizer.state[parameter].values(), moments)), "steps and moments stay too"
+    parameter.grad = torch.ones(2)
+    step_where_finite(optimizer, parameter.grad.norm())
+    assert (parameter < moved).all()
+
+
+def test_moving_averages_and_rates_are_changed_in_place() -> None:
+    target, newest = torch.zeros(2), torch.full((2,), 4.0)
+    move_towards([target], [newest], torch.tensor(0.25))
+    assert target.tolist() == [1.0, 1.0]
+    move_towards([target], [newest], torch.tensor(0.0))
+    assert target.tolist() == [1.0, 1.0]
+    optimizer = torch.optim.SGD([nn.Parameter(target)], lr=0.5)
+    set_learning_rate(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    rates_as_tensors(optimizer, CPU)
+    rate = optimizer.param_groups[0]["lr"]
+    set_learning_rate(optimizer, 0.125)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.125
