@@ -1,6 +1,5 @@
 """Recorded work: when it is recorded, what a replay reads and gives, and that updates can be recorded at all."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -20,39 +19,10 @@ from system.models.optimizer_state import move_towards, rates_as_tensors, set_le
 from system.types import TaskSpec
 from system.values import iql as iql_module
 from tests.support import speed_subjects
+from tests.support.calling_recorder import CallingRecorder
 
 CPU = torch.device("cpu")
 TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=10)
-
-
-class CallingRecorder:
-    """Replays by calling the work, on the very tensors that a graph would read and write.
-
-    Args:
-        addresses: of what a graph would find where it was when it was recorded.
-    """
-
-    def __init__(self, addresses: Callable[[], object] = lambda: None) -> None:
-        self.addresses = addresses
-        self.num_run = self.num_recorded = self.num_replayed = 0
-
-    def run(self, work: Work, inputs: Tensors) -> Tensors:
-        self.num_run += 1
-        return work(inputs)
-
-    def record(self, work: Work, inputs: Tensors) -> Recording:
-        self.num_recorded += 1
-        kept = {name: torch.full_like(value, 0) for name, value in inputs.items()}
-        outputs: Tensors = {}
-        there = self.addresses()
-
-        def replay() -> None:
-            assert self.addresses() == there, "a graph would read and write what is no longer used"
-            self.num_replayed += 1
-            for name, value in work(kept).items():
-                outputs.setdefault(name, torch.empty_like(value)).copy_(value)
-
-        return Recording(kept, outputs, replay)
 
 
 def double(inputs: Tensors) -> Tensors:

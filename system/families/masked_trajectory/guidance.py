@@ -7,63 +7,40 @@ Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from system.decisions import Context
-from system.families.masked_trajectory.masks import (
-    ACTIONS,
-    RETURNS,
-    REWARDS,
-    STATES,
-    forward_dynamics,
-    return_conditioned,
-)
-from system.families.masked_trajectory.model import MaskedTrajectoryModel, Reconstruction, Tokens
+from system.families.masked_trajectory.mask_layout import inference_layout
+from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.families.masked_trajectory.plan_imagination import imagine_plans
 from system.models.distributions import ActionDistribution
+from system.models.optimizer_state import full_precision
 from system.models.protocols import Imagination
 from system.values.critics import ValueNetworks
 
 
-def window_tokens(context: Context, horizon: int, actions: torch.Tensor | None = None) -> Tokens:
-    """Lays a context and a plan of `horizon` actions out in one window of T' + horizon − 1 steps.
+def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
+    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H].
 
     Args:
-        context: T' observations, the current one last.
-        horizon: H ≥ 1; the current step stands at position T' − 1 and the plan fills the rest.
-        actions: [B, H, *action]; None leaves them zero, for masks that hide them.
+        model: asked for the actions.
+        context: T' observations, the current one last, at position T' − 1 of the window; the plan fills the rest.
+        horizon: H ≥ 1.
     """
     batch, history, _ = context.observations.shape
-    future = horizon - 1
-    if actions is None:
-        actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
-    padding = context.observations.new_zeros(batch, future, context.observations.shape[-1])
-    length = history + future
-    return Tokens(
-        states=torch.cat([context.observations, padding], dim=1),
+    length, current, device = model.config.context_length, history - 1, context.observations.device
+    states = context.observations.new_zeros(batch, horizon - 1, context.observations.shape[-1])
+    actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
+    tokens = Tokens(
+        states=torch.cat([context.observations, states], dim=1),
         returns=context.target_return[:, None].expand(batch, length),
         actions=torch.cat([context.actions, actions], dim=1),
         rewards=context.observations.new_zeros(batch, length),
-        valid=torch.cat([context.valid, context.valid.new_ones(batch, future)], dim=1),
+        valid=torch.cat([context.valid, context.valid.new_ones(batch, horizon - 1)], dim=1),
     )
-
-
-def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
-    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H]."""
-    current = context.observations.shape[1] - 1
-    length = model.config.context_length
-    tokens = window_tokens(context, horizon)
-    mask = return_conditioned(length, current)
-    return model.reconstruct(tokens, mask, first_step=current, modalities=(ACTIONS,)).actions
-
-
-def repeat_context(context: Context, count: int) -> Context:
-    """Every environment's context `count` times in a row."""
-    return Context(
-        context.observations.repeat_interleave(count, dim=0),
-        context.actions.repeat_interleave(count, dim=0),
-        context.valid.repeat_interleave(count, dim=0),
-        context.target_return.repeat_interleave(count, dim=0),
-    )
+    layout = inference_layout("return_conditioned", length, current, device)
+    return model.reconstruct(tokens, layout, first_step=current, modalities=(ACTIONS,)).actions
 
 
 class _ProposingModel:
@@ -80,29 +57,15 @@ class _ProposingModel:
         distribution = action_distribution(self.model, context, horizon)
         return distribution.sample(num_candidates, generator).transpose(0, 1)
 
-    def _predict(
-        self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"], modalities: tuple[int, ...]
-    ) -> tuple[Float[torch.Tensor, "B N H S"], Reconstruction]:
-        batch, count, horizon = actions.shape[:3]
-        current = context.observations.shape[1] - 1
-        repeated = repeat_context(context, count)
-        tokens = window_tokens(repeated, horizon, actions.flatten(0, 1))
-        mask = forward_dynamics(self.model.config.context_length, current)
-        predicted = self.model.reconstruct(tokens, mask, first_step=current, modalities=modalities)
-        # Position `current` of the output is a reconstruction of what is known exactly; keep the truth.
-        truth = repeated.observations[:, -1:]
-        observations = torch.cat([truth, predicted.states[:, 1:]], dim=1)
-        return observations.unflatten(0, (batch, count)), predicted
-
 
 class ReturnGuided(_ProposingModel):
     """Values are the model's own predicted returns-to-go (M³PC-M)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """One forward pass; g_n is the return token at step n, which includes r_n."""
-        shape = actions.shape[:3]
-        observations, predicted = self._predict(context, actions, (STATES, RETURNS, REWARDS))
-        return Imagination(observations, predicted.rewards.view(shape), predicted.returns.view(shape))
+        expected = imagine_plans(self.model, context, actions, (RETURNS, REWARDS))
+        assert expected.rewards is not None and expected.returns is not None
+        return Imagination(expected.states, expected.rewards, expected.returns)
 
 
 class CriticGuided(_ProposingModel):
@@ -125,9 +88,11 @@ class CriticGuided(_ProposingModel):
             observations = context.observations[:, None, -1:].expand(batch, count, 1, -1)
             rewards = observations.new_zeros(batch, count, 1)
         else:
-            observations, predicted = self._predict(context, actions, (STATES, REWARDS))
-            rewards = predicted.rewards.view(batch, count, horizon)
-        return Imagination(observations, rewards, self.critic.q(observations, actions))
+            expected = imagine_plans(self.model, context, actions, (REWARDS,))
+            assert expected.rewards is not None
+            observations, rewards = expected.states, expected.rewards
+        with full_precision(actions.device):
+            return Imagination(observations, rewards, self.critic.q(observations, actions))
 
 
 class FirstActionGuided(CriticGuided):

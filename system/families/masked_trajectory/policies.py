@@ -29,6 +29,7 @@ from system.families.masked_trajectory.guidance import (
     action_distribution,
 )
 from system.models.protocols import PlanningModel
+from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
 from system.planning.forward_mpc import forward_mpc
 from system.planning.history import History
@@ -76,7 +77,7 @@ class PlannedPolicy:
         plan: Callable[..., Plan] = forward_mpc,
     ) -> None:
         self.agent = agent
-        self.model = model
+        self.model = accelerated(model, agent.device, config.precision)
         self.config = config
         self.plan = plan
 
