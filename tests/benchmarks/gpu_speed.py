@@ -64,7 +64,11 @@ class Sizes:
     world: WorldActionConfig = field(
         default_factory=lambda: WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768)
     )
-    world_batches: tuple[int, ...] = (64, 256)
+    world_updates: tuple[tuple[WorldActionConfig, int], ...] = (
+        (WorldActionConfig(), 16),
+        (WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768), 64),
+        (WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768), 256),
+    )
     warm_calls: int = 20
     least_calls: int = 5
     seconds: float = 1.5
@@ -80,7 +84,7 @@ TINY = Sizes(
     candidates=6,
     environments=3,
     world=WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16),
-    world_batches=(2,),
+    world_updates=((WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16), 2),),
     warm_calls=1,
     least_calls=1,
     seconds=0.0,
@@ -355,22 +359,25 @@ def _search(bench: Bench, tokenizer: TokenizerConfig, precision: str, count: int
 
 def world_updates(bench: Bench) -> None:
     """The world-action model's joint update."""
-    for batch in bench.sizes.world_batches:
+    for model, batch in bench.sizes.world_updates:
         cases: dict[str, Callable[[], Callable[[], object]]] = {}
-        for precision in ("float32", "bfloat16"):
-            config = world_config(
-                model=bench.sizes.world,
-                training=WorldActionTrainingConfig(batch_size=batch, world_share=0.0),
-                precision=precision,
-                device=bench.device.type,
-            )
-            cases[precision] = lambda config=config: _world_update(bench, config)
-        bench.compare("joint update of the world-action model", cases, batch=batch)
+        for name, average_gradients in ((", kernel by kernel", _keep), ("", keep_gradients)):
+            for precision in ("float32", "bfloat16"):
+                config = world_config(
+                    model=model,
+                    training=WorldActionTrainingConfig(batch_size=batch, world_share=0.0),
+                    precision=precision,
+                    device=bench.device.type,
+                )
+                cases[precision + name] = lambda config=config, average_gradients=average_gradients: _world_update(
+                    bench, config, average_gradients
+                )
+        bench.compare("joint update of the world-action model", cases, width=model.width, batch=batch)
 
 
-def _world_update(bench: Bench, config: RunConfig) -> Callable[[], object]:
+def _world_update(bench: Bench, config: RunConfig, average_gradients: AverageGradients) -> Callable[[], object]:
     agent = WorldActionAgent(GAME, config).to(bench.device).train()
-    learner = WorldActionLearner(agent, config)
+    learner = WorldActionLearner(agent, config, average_gradients=average_gradients)
     segments = speed_subjects.token_segments(GAME, config)
     steps = iter(range(1, 1_000_000))
     return lambda: _read(learner.update(segments, [], stage="online", step=next(steps)))
