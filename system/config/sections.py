@@ -93,6 +93,12 @@ class PlannerConfig:
     guidance: Literal["critic", "return", "none"] = setting(
         "critic", doc="where values come from; none draws without guidance"
     )
+    proposals: Literal["model", "actor"] = setting(
+        "model", doc="whose plans are the candidates: the sequence model's, or the reference actor's in the model"
+    )
+    actor_spread: float = setting(
+        0.3, low=0.001, high=10.0, doc="of the actor's candidates, times its own standard deviation"
+    )
     horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 looks at values alone, 0 no planning")
     td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3 and of beam search")
     temperature: float = setting(0.5, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")

@@ -128,7 +128,7 @@ class Measurer:
             None of a policy that does not plan, where the configuration leaves it out, and where the family has
             no policy that could follow.
         """
-        evaluation, follower = self.config.evaluation, follower_name(self.config)
+        evaluation, follower = self.config.evaluation, follower_name(self.config, policy)
         if not (evaluation.ranked_states and policy_traits(policy).plans and follower):
             return None
         together = min(evaluation.ranked_states, STATES_PER_EPISODE)

@@ -37,10 +37,20 @@ def planner_policy_name(config: RunConfig) -> str:
     return family_of(config).planner_policy(config)
 
 
-def follower_name(config: RunConfig) -> str | None:
-    """The policy that goes on after a candidate's first action: what the configured planner becomes at horizon 0,
-    else the family's first policy that planners are compared with; None where the family has neither."""
+def follower_name(config: RunConfig, policy: str | None = None) -> str | None:
+    """The policy that goes on after a candidate's first action.
+
+    Args:
+        config: the run's.
+        policy: whose candidates they are; None: the configured planner's.
+
+    Returns:
+        What the policy's candidates are plans of; else what the configured planner becomes at horizon 0; else the
+        family's first policy that planners are compared with; None where the family has none of these.
+    """
     family = family_of(config)
+    unplanned = policy_traits(policy).unplanned if policy else ""
     becomes = family.planner_policy(replace(config, planner=replace(config.planner, horizon=0)))
     rivals = [name for name, traits in family.policies().items() if traits.is_rival]
-    return next((name for name in (becomes, *rivals) if not policy_traits(name).plans), None)
+    followers = (name for name in (unplanned, becomes, *rivals) if name and not policy_traits(name).plans)
+    return next(followers, None)

@@ -73,12 +73,14 @@ class PolicyTraits:
         is_rival: the same model acting without looking ahead, which planners are compared with.
         conditioned: it asks for a return, a ratio of the target-return table.
         draws: its decisions hold candidates, from which exploration can draw; whatever plans does.
+        unplanned: the policy that its candidates are plans of; empty: what the planner becomes at horizon 0.
     """
 
     plans: bool = False
     is_rival: bool = False
     conditioned: bool = False
     draws: bool = False
+    unplanned: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ class ActionDistribution(Protocol):
         """Independent draws, without gradient."""
         ...
 
+    def spread_by(self, factor: float) -> "ActionDistribution":
+        """The same one, drawn closer to its mode (factor < 1) or wider; 1 changes nothing."""
+        ...
+
     def log_prob(self, actions: Shaped[torch.Tensor, "*batch_and_action"]) -> Float[torch.Tensor, "*batch"]:
         """Logarithm of the density, or of the probability."""
         ...
@@ -67,6 +71,10 @@ class SquashedNormal:
         shape = (num_samples, *self.mean.shape)
         noise = torch.randn(shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return torch.tanh(self.mean + self.log_std.exp() * noise)
+
+    def spread_by(self, factor: float) -> "SquashedNormal":
+        """Multiplies the standard deviation before tanh by a factor above 0."""
+        return SquashedNormal(self.mean, self.log_std + math.log(factor))
 
     def log_prob(self, actions: Float[torch.Tensor, "*batch A"]) -> Float[torch.Tensor, "*batch"]:
         """Log density, summed over action dimensions; actions are held inside ±ACTION_LIMIT first."""
@@ -120,6 +128,10 @@ class CategoricalActions:
         rows = probabilities.flatten(0, -2)
         drawn = torch.multinomial(rows, num_samples, replacement=True, generator=generator)
         return drawn.T.reshape(num_samples, *probabilities.shape[:-1])
+
+    def spread_by(self, factor: float) -> "CategoricalActions":
+        """Divides the logits by a factor above 0, a temperature."""
+        return CategoricalActions(self.logits / factor)
 
     def log_prob(self, actions: Int64[torch.Tensor, "*batch"]) -> Float[torch.Tensor, "*batch"]:
         """Log probability: minus the cross-entropy."""

@@ -55,7 +55,7 @@ def _beam_search() -> Callable[..., Any]:
 
 
 UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice")
-UNREAD_BY_BEAM_SEARCH = ("guidance", "num_candidates", "target_return_ratio")
+UNREAD_BY_BEAM_SEARCH = ("guidance", "proposals", "actor_spread", "num_candidates", "target_return_ratio")
 
 register_planner(Planner("forward_mpc", "proposals", _forward_mpc, UNREAD_BY_FORWARD_MPC))
 register_planner(Planner("beam_search", "steps", _beam_search, UNREAD_BY_BEAM_SEARCH))

@@ -30,7 +30,8 @@ def choose_exploration(config: RunConfig, records: Sequence[Mapping[str, Any]]) 
         records: of evaluations, as in the summary.
 
     Returns:
-        The configured planner and ratio where nothing that asks for a return was measured.
+        The configured planner and ratio where nothing that explores was measured; of what asks for no return the
+        configured ratio.
     """
     configured = planner_policy_name(config)
     traits = family_of(config).policies()
@@ -39,12 +40,13 @@ def choose_exploration(config: RunConfig, records: Sequence[Mapping[str, Any]]) 
     measured = [
         record
         for record in records
-        if record["stage"] == "offline" and record["policy"] in names and record["target_return_ratio"] is not None
+        if record["stage"] == "offline" and record["policy"] in names
     ]
     if not measured:
         return Exploration(configured, config.planner.target_return_ratio)
     best = max(measured, key=lambda record: float(record["return_mean"]))
-    return Exploration(best["policy"], float(best["target_return_ratio"]))
+    asked = best["target_return_ratio"]
+    return Exploration(best["policy"], config.planner.target_return_ratio if asked is None else float(asked))
 
 
 @dataclass

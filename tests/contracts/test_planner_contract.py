@@ -14,7 +14,9 @@ from system.errors import PlannerError
 from system.evaluation.policies import make_policy
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig
-from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided, action_distribution
+from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, Unguided
+from system.families.masked_trajectory.proposals import ActorInModel
+from system.families.masked_trajectory.windows import action_distribution
 from system.models.protocols import Imagination, PlanningModel
 from system.planning.forward_mpc import forward_mpc
 from system.planning.history import History
@@ -34,6 +36,12 @@ GUIDES: dict[str, Guide] = {
     "return": lambda agent: ReturnGuided(agent.model, DISCOUNT),
     "critic": lambda agent: CriticGuided(agent.model, agent.values, DISCOUNT),
     "none": lambda agent: Unguided(agent.model, DISCOUNT),
+    "return, actor": lambda agent: ReturnGuided(
+        agent.model, DISCOUNT, ActorInModel(agent.model, agent.values, 0.3)
+    ),
+    "critic, actor": lambda agent: CriticGuided(
+        agent.model, agent.values, DISCOUNT, ActorInModel(agent.model, agent.values, 0.3)
+    ),
 }
 PLANNERS: dict[str, Callable[..., Plan]] = {"forward_mpc": forward_mpc}
 
@@ -100,7 +108,8 @@ class TestEveryPlanner:
         assert plan.first_actions.shape == (3, config.num_candidates, *plan.action.shape[1:])
         if task.is_discrete:
             assert plan.action.dtype == plan.first_actions.dtype == torch.int64
-            assert set(plan.first_actions.unique().tolist()) == {0, 1, 2}
+            drawn = set(plan.first_actions.unique().tolist())
+            assert drawn == {0, 1, 2} or ("actor" in guide and drawn < {0, 1, 2})
         else:
             assert plan.action.abs().max() <= 1.0
         assert torch.allclose(plan.probabilities.sum(-1), torch.ones(3))

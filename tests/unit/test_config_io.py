@@ -321,7 +321,7 @@ def num_settings(config: object) -> int:
 def test_dict_and_flat_view_hold_every_value() -> None:
     flat = flatten(to_dict(RunConfig()))
     assert flat["planner.horizon"] == 4
-    assert flat["evaluation.policies"] == list(FAMILIES["masked_trajectory"].policies())
+    assert flat["evaluation.policies"] == list(FAMILIES["masked_trajectory"].evaluated)
     assert len(flat) == num_settings(RunConfig())
     assert json.loads(json.dumps(flat)) == flat
 

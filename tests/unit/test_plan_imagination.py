@@ -13,11 +13,12 @@ from system.decisions import Context
 from system.errors import ShapeError
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig
-from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided, action_distribution
+from system.families.masked_trajectory.guidance import CriticGuided, ReturnGuided
 from system.families.masked_trajectory.masks import RETURNS, REWARDS, STATES, forward_dynamics
 from system.families.masked_trajectory.model import Tokens
 from system.families.masked_trajectory.plan_imagination import imagine_plans
 from system.families.masked_trajectory.policies import make_policy
+from system.families.masked_trajectory.windows import action_distribution
 from system.models.graphed_step import EagerStep, GraphedStep, Work
 from system.planning import accelerated_model
 from system.planning.accelerated_model import AcceleratedModel, accelerated

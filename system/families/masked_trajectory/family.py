@@ -11,22 +11,24 @@ from system.families.registry import Family, Learner, PolicyTraits, register_fam
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
 
 GUIDANCE = {"return": "m", "critic": "q"}
-"""Endings of a planner's policies, by `planner.guidance`."""
+PROPOSALS = {"model": "", "actor": "a"}
+"""What endings of a planner's policies are made of, by `planner.proposals` and `planner.guidance`."""
 
 
 def policies() -> Mapping[str, PolicyTraits]:
-    """Every way of acting; each registered planner that asks for proposals has two, by guidance."""
+    """Every way of acting; each registered planner that asks for proposals has four, by proposals and guidance."""
     planned = PolicyTraits(plans=True, conditioned=True)
+    endings = {f"{origin}{guide}": origin for origin in PROPOSALS.values() for guide in GUIDANCE.values()}
     return {
         "random": PolicyTraits(),
         "rcbc_mode": PolicyTraits(is_rival=True, conditioned=True),
         "rcbc_mean": PolicyTraits(is_rival=True, conditioned=True, draws=True),
         "q_only": planned,
         **{
-            f"{planner.name}_{ending}": planned
+            f"{planner.name}_{ending}": PolicyTraits(plans=True, unplanned="iql") if origin else planned
             for planner in PLANNERS.values()
             if planner.asks == "proposals"
-            for ending in GUIDANCE.values()
+            for ending, origin in endings.items()
         },
         "iql": PolicyTraits(),
     }
@@ -35,13 +37,16 @@ def policies() -> Mapping[str, PolicyTraits]:
 def planner_policy(config: RunConfig) -> str:
     """The name under which the configured planner is evaluated."""
     planner = config.planner
+    if planner.proposals == "actor" and (planner.horizon == 0 or planner.guidance == "none"):
+        return "iql"
     if planner.horizon == 0:
         return "rcbc_mode"
     if planner.guidance == "none":
         return "rcbc_mean"
-    if planner.horizon == 1 and planner.guidance == "critic" and planner.name == "forward_mpc":
+    first_alone = planner.horizon == 1 and planner.guidance == "critic" and planner.proposals == "model"
+    if first_alone and planner.name == "forward_mpc":
         return "q_only"
-    return f"{planner.name}_{GUIDANCE[planner.guidance]}"
+    return f"{planner.name}_{PROPOSALS[planner.proposals]}{GUIDANCE[planner.guidance]}"
 
 
 def _make_policy(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
@@ -80,7 +85,10 @@ register_family(
         section=MaskedTrajectoryConfig,
         planner="forward_mpc",
         asks="proposals",
-        evaluated=("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q", "iql"),
+        evaluated=(
+            *("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q"),
+            *("iql", "forward_mpc_am"),
+        ),
         validate=validate,
         serves=lambda task: task.frame_shape is None,
         policies=policies,

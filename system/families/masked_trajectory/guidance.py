@@ -1,7 +1,7 @@
 """The trajectory model as a planning model, under return or critic guidance.
 
-Both adapters propose candidates with the return-conditioned mask and imagine them with the forward-dynamics
-mask, one pass each; they differ only in where the values g_n of eq. 3 come from.
+Candidates are imagined in one pass of the forward-dynamics mask. The adapters differ in where the values g_n of
+eq. 3 come from; candidates come from the return-conditioned mask or from the reference actor (`proposals`).
 
 Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
@@ -10,55 +10,39 @@ import torch
 from jaxtyping import Shaped
 
 from system.decisions import Context
-from system.families.masked_trajectory.mask_layout import inference_layout
-from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS
-from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.families.masked_trajectory.masks import RETURNS, REWARDS
+from system.families.masked_trajectory.model import MaskedTrajectoryModel
 from system.families.masked_trajectory.plan_imagination import imagine_plans
-from system.models.distributions import ActionDistribution
+from system.families.masked_trajectory.proposals import Proposals, ReturnConditioned
 from system.models.optimizer_state import full_precision
 from system.models.protocols import Imagination
 from system.values.critics import ValueNetworks
 
 
-def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
-    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H].
+class _GuidedModel:
+    """What every kind of guidance shares: candidates and the forward pass.
 
     Args:
-        model: asked for the actions.
-        context: T' observations, the current one last, at position T' − 1 of the window; the plan fills the rest.
-        horizon: H ≥ 1.
+        model: the trajectory model.
+        discount: γ of the utility.
+        proposals: where candidates come from; None draws from the return-conditioned mask.
     """
-    batch, history, _ = context.observations.shape
-    length, current, device = model.config.context_length, history - 1, context.observations.device
-    states = context.observations.new_zeros(batch, horizon - 1, context.observations.shape[-1])
-    actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
-    tokens = Tokens(
-        states=torch.cat([context.observations, states], dim=1),
-        returns=context.target_return[:, None].expand(batch, length),
-        actions=torch.cat([context.actions, actions], dim=1),
-        rewards=context.observations.new_zeros(batch, length),
-        valid=torch.cat([context.valid, context.valid.new_ones(batch, horizon - 1)], dim=1),
-    )
-    layout = inference_layout("return_conditioned", length, current, device)
-    return model.reconstruct(tokens, layout, first_step=current, modalities=(ACTIONS,)).actions
 
-
-class _ProposingModel:
-    """What both kinds of guidance share: the proposals and the forward pass."""
-
-    def __init__(self, model: MaskedTrajectoryModel, discount: float) -> None:
+    def __init__(
+        self, model: MaskedTrajectoryModel, discount: float, proposals: Proposals | None = None
+    ) -> None:
         self.model = model
         self.discount = discount
+        self.proposals = proposals or ReturnConditioned(model)
 
     def propose(
         self, context: Context, *, horizon: int, num_candidates: int, generator: torch.Generator
     ) -> Shaped[torch.Tensor, "B N H *action"]:
-        """Candidates drawn from the return-conditioned distribution."""
-        distribution = action_distribution(self.model, context, horizon)
-        return distribution.sample(num_candidates, generator).transpose(0, 1)
+        """Candidates of the configured origin."""
+        return self.proposals(context, horizon=horizon, num_candidates=num_candidates, generator=generator)
 
 
-class ReturnGuided(_ProposingModel):
+class ReturnGuided(_GuidedModel):
     """Values are the model's own predicted returns-to-go (M³PC-M)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
@@ -68,17 +52,24 @@ class ReturnGuided(_ProposingModel):
         return Imagination(expected.states, expected.rewards, expected.returns)
 
 
-class CriticGuided(_ProposingModel):
+class CriticGuided(_GuidedModel):
     """Values are a critic's min-Q at the imagined states and planned actions (M³PC-Q).
 
     Args:
         model: the trajectory model.
         critic: value networks.
         discount: γ that the critic was trained with.
+        proposals: as of every kind of guidance.
     """
 
-    def __init__(self, model: MaskedTrajectoryModel, critic: ValueNetworks, discount: float) -> None:
-        super().__init__(model, discount)
+    def __init__(
+        self,
+        model: MaskedTrajectoryModel,
+        critic: ValueNetworks,
+        discount: float,
+        proposals: Proposals | None = None,
+    ) -> None:
+        super().__init__(model, discount, proposals)
         self.critic = critic
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
@@ -106,7 +97,7 @@ class FirstActionGuided(CriticGuided):
         return proposed[:, :, :1]
 
 
-class Unguided(_ProposingModel):
+class Unguided(_GuidedModel):
     """No values at all: every candidate is worth the same, so planning is the policy itself (ξ = 0)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:

@@ -7,7 +7,7 @@ from torch import nn
 from system.config import PlannerConfig
 from system.decisions import Context
 from system.families.masked_trajectory.agent import TrajectoryAgent
-from system.families.masked_trajectory.guidance import action_distribution
+from system.families.masked_trajectory.windows import action_distribution
 from system.models.distributions import ActionDistribution, CategoricalActions
 
 

@@ -8,6 +8,7 @@
 | q_only | the first actions of forward MPC's candidates, weighted by the critic alone |
 | forward_mpc_m | forward MPC under return guidance |
 | forward_mpc_q | forward MPC under critic guidance |
+| forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
 | iql | the reference actor's mode |
 """
 
@@ -26,8 +27,9 @@ from system.families.masked_trajectory.guidance import (
     FirstActionGuided,
     ReturnGuided,
     Unguided,
-    action_distribution,
 )
+from system.families.masked_trajectory.proposals import ActorInModel
+from system.families.masked_trajectory.windows import action_distribution
 from system.models.protocols import PlanningModel
 from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
@@ -109,10 +111,6 @@ def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningMode
     return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)))
 
 
-def _critic_guided(agent: TrajectoryAgent, config: RunConfig) -> CriticGuided:
-    return CriticGuided(agent.model, agent.values, config.discount)
-
-
 def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
     """The candidates' mean or vote; the best of candidates that are all worth the same would be any of them."""
     select = "expectation" if planner.select == "argmax" else planner.select
@@ -147,7 +145,12 @@ def make_policy(
     if name in TRAJECTORY_POLICIES:
         return TRAJECTORY_POLICIES[name](agent, task, config, planner)
     planner_name, _, ending = name.rpartition("_")
-    model = ReturnGuided(agent.model, config.discount) if ending == "m" else _critic_guided(agent, config)
+    proposals = ActorInModel(agent.model, agent.values, planner.actor_spread) if ending[0] == "a" else None
+    model = (
+        ReturnGuided(agent.model, config.discount, proposals)
+        if ending[-1] == "m"
+        else CriticGuided(agent.model, agent.values, config.discount, proposals)
+    )
     function = planner_named(planner_name).load()
     return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)), function)
 

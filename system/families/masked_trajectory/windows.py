@@ -1,0 +1,39 @@
+"""How a planner's question is laid out as a window of tokens, and what the return-conditioned mask answers."""
+
+import torch
+
+from system.decisions import Context
+from system.families.masked_trajectory.mask_layout import inference_layout
+from system.families.masked_trajectory.masks import ACTIONS
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.models.distributions import ActionDistribution
+
+
+def window_tokens(context: Context, horizon: int) -> Tokens:
+    """A context, and room for a plan of `horizon` actions, in one window of T' + horizon − 1 steps.
+
+    Args:
+        context: T' observations, the current one last.
+        horizon: H ≥ 1; the current step stands at position T' − 1 and the plan fills the rest.
+    """
+    batch, history, _ = context.observations.shape
+    future = horizon - 1
+    actions = context.actions.new_zeros(batch, horizon, *context.actions.shape[2:])
+    padding = context.observations.new_zeros(batch, future, context.observations.shape[-1])
+    length = history + future
+    return Tokens(
+        states=torch.cat([context.observations, padding], dim=1),
+        returns=context.target_return[:, None].expand(batch, length),
+        actions=torch.cat([context.actions, actions], dim=1),
+        rewards=context.observations.new_zeros(batch, length),
+        valid=torch.cat([context.valid, context.valid.new_ones(batch, future)], dim=1),
+    )
+
+
+def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
+    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H]."""
+    current = context.observations.shape[1] - 1
+    device = context.observations.device
+    layout = inference_layout("return_conditioned", model.config.context_length, current, device)
+    tokens = window_tokens(context, horizon)
+    return model.reconstruct(tokens, layout, first_step=current, modalities=(ACTIONS,)).actions
