@@ -122,7 +122,7 @@ class PlannerConfig:
         False, doc="beam search looks ahead also where only one action can be taken"
     )
     precision: Literal["float32", "bfloat16"] = setting(
-        "float32", doc="of beam search; bfloat16: large models plan 1.5 to 1.8 times as fast, nearly the same"
+        "float32", doc="of models while planning; bfloat16: large ones are about twice as fast, nearly the same"
     )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "argmax"] = setting(
