@@ -130,8 +130,7 @@ class Episode:
         rewards: r_0 … r_{L−1}.
         terminated: the last step reached a terminal state of the task.
         truncated: the last step was cut: by the time limit, a lost worker or a stopped collection.
-        complete: the observed rewards are all there are to come: terminated, or truncated by the
-            environment's own time limit. Of an incomplete episode the returns-to-go are invalid.
+        complete: it was played to its end: terminated, or truncated by the environment's own time limit.
         key: identity of an online episode; None for offline ones.
         policy_version: version of the weights that acted at each step; None for offline episodes.
         frames: what the environment showed, where `observations` are its tokens; None otherwise.
@@ -165,10 +164,10 @@ class SegmentBatch:
     """Windows of T steps; steps outside their episode are zeros and not `valid`.
 
     Attributes:
-        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included (`data.store.returns`); of games seen as
-            frames or tokens, of the rewards' signs.
+        returns_to_go: g_t = Σ_{k≥t} γ^{k−t} r_k with r_t included, and what is read into an end without
+            termination (`data.store.returns`); of games seen as frames or tokens, of the rewards' signs.
         valid: the step belongs to the episode.
-        returns_valid: the step's return-to-go is known (its episode is complete).
+        returns_valid: the step's return-to-go is known.
         terminated: the step reached a terminal state.
         game: of each window, as in `TaskSpec`.
     """

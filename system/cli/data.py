@@ -73,8 +73,9 @@ def _check(arguments: argparse.Namespace) -> int:
         environments=environments,
         environment_id=asked.id,
         max_episode_steps=asked.max_episode_steps,
+        discount=config.discount,
     )
-    print(format_report(report))
+    print(format_report(report, config.dataset.limit_ends))
     return 2 if report.faults else 0
 
 
@@ -123,14 +124,20 @@ def _asked(arguments: argparse.Namespace, dataset: "DatasetConfig") -> "RunConfi
     return load_config(RunConfig, tree, arguments.overrides, presets=PRESETS)
 
 
-def format_report(report: "DoctorReport") -> str:
-    """The report as an aligned table, then one line for each warning and fault."""
+def format_report(report: "DoctorReport", limit_ends: str) -> str:
+    """The report as an aligned table, then one line for each warning and fault.
+
+    Args:
+        report: of a dataset.
+        limit_ends: what a run takes for the returns-to-go that the time limit hides.
+    """
     lines = [
         f"dataset      {report.id}",
         f"environment  {_environment(report.task)}",
         f"episodes     {report.num_episodes} fit for training, {report.num_steps} steps",
         f"ended by     termination {report.ended_terminated}, time limit {report.ended_time_limit}, "
         f"cut {report.ended_cut}",
+        *_hidden_lines(report, limit_ends),
         *(f"{name:<13}{value}" for name, value in report.facts),
     ]
     if report.num_episodes:
@@ -138,6 +145,15 @@ def format_report(report: "DoctorReport") -> str:
     lines += ["", *(f"warning: {line}" for line in report.warnings), *(f"fault: {line}" for line in report.faults)]
     verdict = f"{len(report.faults)} faults" if report.faults else "no faults"
     return "\n".join([*lines, f"{verdict}, {len(report.warnings)} warnings"])
+
+
+def _hidden_lines(report: "DoctorReport", limit_ends: str) -> list[str]:
+    if not report.ended_time_limit:
+        return []
+    return [
+        f"time limits  hide more than a tenth of the return-to-go at {report.hidden_by_limits:.1%} of the steps "
+        f"(dataset.limit_ends: {limit_ends})"
+    ]
 
 
 def _environment(task: "TaskSpec") -> str:

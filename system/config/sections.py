@@ -14,6 +14,9 @@ from system.errors import ConfigError
 
 Value = TypeVar("Value")
 
+EndReading = Literal["complete", "continued", "unknown"]
+"""What is taken for the returns-to-go of an episode that ended although going on had value."""
+
 DEMO_DATASET = "o2o/hopper/medium-replay-v0"
 NO_ENVIRONMENT = "none"
 """Value of `environment.id` where there are only data."""
@@ -42,8 +45,13 @@ class DatasetConfig:
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
-    cut_episodes: Literal["unknown", "complete"] = setting(
-        "unknown", doc="returns of episodes cut before the time limit: not known, or the rewards that were seen"
+    limit_ends: EndReading = setting(
+        "continued",
+        doc="returns of episodes that the time limit ended: what was seen is all, they go on at their last steps' "
+        "pace, or labels that this would change by more than a tenth are not known",
+    )
+    cut_episodes: EndReading = setting(
+        "unknown", doc="returns of episodes cut before the time limit: likewise; unknown: none of them is known"
     )
     validation_fraction: float = setting(0.05, low=0.0, high=0.5, doc="share of episodes held out of training")
     max_transitions: int | None = setting(
@@ -114,7 +122,7 @@ class PlannerConfig:
         False, doc="beam search looks ahead also where only one action can be taken"
     )
     precision: Literal["float32", "bfloat16"] = setting(
-        "float32", doc="of beam search; bfloat16: large models plan 1.5 to 1.8 times as fast, nearly the same"
+        "float32", doc="of models while planning; bfloat16: large ones are about twice as fast, nearly the same"
     )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "argmax"] = setting(

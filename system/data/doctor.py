@@ -12,6 +12,7 @@ from system.data.dataset_task import Environments
 from system.data.frame_tally import FrameTally
 from system.data.opening import open_dataset
 from system.data.sources.protocol import SourceFacts
+from system.data.store.returns import EndReadings, label_returns
 from system.data.store.statistics import SMALLEST_STD
 from system.data.validation import find_faults, to_episode
 from system.types import Episode, TaskSpec
@@ -45,8 +46,9 @@ class DoctorReport:
         id: of the dataset, or the path of a file.
         task: of its environment, with the dataset's reference scores.
         num_episodes, num_steps: fit for training.
-        ended_terminated, ended_time_limit, ended_cut: episodes by how they ended; cut ones have no known
-            returns-to-go.
+        ended_terminated, ended_time_limit, ended_cut: episodes by how they ended.
+        hidden_by_limits: share of the steps at which the time limit hides more than a tenth of the return-to-go,
+            for which `dataset.limit_ends` is there.
         return_quantiles, length_quantiles: at `QUANTILES`, over episodes.
         facts: of frames and discrete actions, as names and values; empty of continuous control.
         coverage: of the reward, and of every observation and action dimension of continuous control.
@@ -61,6 +63,7 @@ class DoctorReport:
     ended_terminated: int
     ended_time_limit: int
     ended_cut: int
+    hidden_by_limits: float
     return_quantiles: Float64[np.ndarray, "quantiles"]
     length_quantiles: Float64[np.ndarray, "quantiles"]
     facts: list[tuple[str, str]]
@@ -75,12 +78,14 @@ def check_dataset(
     environments: Environments,
     environment_id: str | None = None,
     max_episode_steps: int | None = None,
+    discount: float = 0.99,
 ) -> DoctorReport:
     """Reads a whole dataset and reports every fault instead of stopping at the first.
 
     Args:
         config: which dataset, and where; `on_bad_episode` plays no part.
         environments, environment_id, max_episode_steps: as for `open_dataset`.
+        discount: γ of the returns-to-go.
 
     Raises:
         DataError: the dataset is missing, unsafe or unreadable, or of an unknown environment.
@@ -112,7 +117,7 @@ def check_dataset(
     if not fit:
         faults.append("no episode is fit for training")
     warnings = [*notes, *_sticky(opened.facts), *_duplicates(digests), *tally.warnings]
-    return _report(opened.name, task, fit, tally.lines(), faults, warnings)
+    return _report(opened.name, task, fit, tally.lines(), faults, warnings, discount)
 
 
 def _report(
@@ -122,19 +127,22 @@ def _report(
     facts: list[tuple[str, str]],
     faults: list[str],
     warnings: list[str],
+    discount: float,
 ) -> DoctorReport:
     episodes = list(fit.values())
     terminated = sum(episode.terminated for episode in episodes)
     complete = sum(episode.complete for episode in episodes)
     coverage = _coverage(episodes, task)
+    num_steps = sum(episode.num_steps for episode in episodes)
     return DoctorReport(
         id=dataset_id,
         task=task,
         num_episodes=len(episodes),
-        num_steps=sum(episode.num_steps for episode in episodes),
+        num_steps=num_steps,
         ended_terminated=terminated,
         ended_time_limit=complete - terminated,
         ended_cut=len(episodes) - complete,
+        hidden_by_limits=sum(_num_hidden(episode, task, discount) for episode in episodes) / max(1, num_steps),
         return_quantiles=_quantiles(episode.episode_return for episode in episodes),
         length_quantiles=_quantiles(float(episode.num_steps) for episode in episodes),
         facts=facts,
@@ -142,6 +150,18 @@ def _report(
         faults=faults,
         warnings=[*warnings, *_absurd_rewards(fit), *_cut(fit), *_constants(coverage)],
     )
+
+
+def _num_hidden(episode: Episode, task: TaskSpec, discount: float) -> int:
+    """Steps whose return-to-go the time limit changes by more than a tenth."""
+    _, known = label_returns(
+        episode.rewards if task.frame_shape is None else np.sign(episode.rewards),
+        discount,
+        terminated=episode.terminated,
+        at_limit=True,
+        readings=EndReadings(limit_ends="unknown"),
+    )
+    return int((~known).sum()) if episode.complete else 0
 
 
 def _quantiles(values: Iterable[float]) -> Float64[np.ndarray, "quantiles"]:

@@ -11,6 +11,7 @@ from system.data.dataset_task import Environments
 from system.data.opening import OpenedDataset, open_dataset
 from system.data.store.column_files import FORMAT_VERSION
 from system.data.store.episodes import EpisodeStore
+from system.data.store.returns import EndReadings
 from system.data.validation import Fault, find_faults, to_episode
 from system.errors import DataError
 from system.types import Episode, TaskSpec
@@ -60,6 +61,7 @@ def load_dataset(
     """
     opened = open_dataset(config, environments, environment_id, max_episode_steps=max_episode_steps)
     digest = _digest(opened)
+    readings = EndReadings(config.limit_ends, config.cut_episodes)
     dropped: list[str] = []
     store = None
     if cache_folder is not None:
@@ -67,10 +69,11 @@ def load_dataset(
         known = _open_cache(cached)
         if known is not None:
             return LoadedDataset(opened.name, known[0], opened.task, known[1], digest, opened.facts.notes)
-        store = _write_cache(cached, _read_episodes(config, opened, dropped), dropped, discount)
+        store = _write_cache(cached, _read_episodes(config, opened, dropped), dropped, discount, readings)
     if store is None:
         dropped.clear()
-        store = EpisodeStore.from_episodes(_read_episodes(config, opened, dropped), discount=discount)
+        episodes = _read_episodes(config, opened, dropped)
+        store = EpisodeStore.from_episodes(episodes, discount=discount, readings=readings)
     return LoadedDataset(opened.name, store, opened.task, dropped, digest, opened.facts.notes)
 
 
@@ -140,7 +143,7 @@ def _read_episodes(config: DatasetConfig, opened: OpenedDataset, dropped: list[s
         faults = find_faults(raw, opened.task)
         if not faults:
             fit += 1
-            yield to_episode(raw, opened.task, cut_is_complete=config.cut_episodes == "complete")
+            yield to_episode(raw, opened.task)
         elif config.on_bad_episode == "refuse":
             raise DataError(_refusal(opened.name, faults[0]))
         else:
@@ -192,6 +195,7 @@ def _cache_key(digest: str, config: DatasetConfig, opened: OpenedDataset, discou
         task.action_low,
         task.action_high,
         task.action_start,
+        config.limit_ends,
         config.cut_episodes,
         task.max_episode_steps,
         task.frame_shape,
@@ -211,11 +215,11 @@ def _open_cache(folder: Path) -> tuple[EpisodeStore, list[str]] | None:
 
 
 def _write_cache(
-    folder: Path, episodes: Iterator[Episode], dropped: list[str], discount: float
+    folder: Path, episodes: Iterator[Episode], dropped: list[str], discount: float, readings: EndReadings
 ) -> EpisodeStore | None:
     """The cache is a convenience: a full or read-only disk costs memory and time, nothing else."""
     try:
-        EpisodeStore.write(folder, episodes, discount=discount)
+        EpisodeStore.write(folder, episodes, discount=discount, readings=readings)
         aside = _dropped_file(folder).with_suffix(".aside")
         aside.write_text(json.dumps(dropped))
         aside.replace(_dropped_file(folder))

@@ -59,7 +59,7 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
     return [replace(fault, origin=raw.origin.describe(fault.step)) for fault in found if fault is not None]
 
 
-def to_episode(raw: RawEpisode, task: TaskSpec, *, cut_is_complete: bool = False) -> Episode:
+def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:
     """Converts a fit episode: vectors to float32, actions clipped to their bounds and rescaled to [−1, 1].
 
     Frames stay uint8 and lose a channel axis of one; numbers of discrete actions become int64. An episode is
@@ -68,7 +68,6 @@ def to_episode(raw: RawEpisode, task: TaskSpec, *, cut_is_complete: bool = False
     Args:
         raw: an episode without faults.
         task: action bounds or game, and time limit.
-        cut_is_complete: of an episode that was cut before the time limit, too, the rewards are all there are.
     """
     terminated, truncated = bool(raw.terminations[-1]), bool(raw.truncations[-1])
     observations = raw.observations
@@ -86,7 +85,7 @@ def to_episode(raw: RawEpisode, task: TaskSpec, *, cut_is_complete: bool = False
         rewards=raw.rewards.astype(np.float32),
         terminated=terminated,
         truncated=truncated,
-        complete=terminated or cut_is_complete or (truncated and len(raw.rewards) == task.max_episode_steps),
+        complete=terminated or (truncated and len(raw.rewards) == task.max_episode_steps),
         game=task.game,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from system.config import RunConfig
 from system.data.prepared import PreparedData
+from system.data.store.column_files import is_current
 from system.distributed.cluster import cluster_session
 from system.distributed.evaluator_group import EvaluatorGroup
 from system.distributed.head_watch import HeadLost
@@ -48,7 +49,7 @@ class RayWorkers:
         self._arguments = (data.task, config, data.foundation)
         self._told: dict[str, int] = {}
         folder = run_dir.resolve()
-        if not (folder / "offline").exists():
+        if not is_current(folder / "offline"):
             data.training.save(folder / "offline")
         self.rollouts: RolloutGroup | LocalRollouts
         self.evaluators: EvaluatorGroup | LocalEvaluators

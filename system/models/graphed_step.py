@@ -34,10 +34,14 @@ class EagerStep:
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
         """The work on inputs that may be on the host or on the device; what it returns is the caller's."""
-        return self.work({name: value.to(self.device) for name, value in inputs.items()})
+        return self.work(self._placed(inputs))
 
     def forget(self) -> None:
         """Nothing is recorded."""
+
+    def _placed(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
+        """On the device. The host does not wait for what the device still does: its memory is read before."""
+        return {name: value.to(self.device, non_blocking=True) for name, value in inputs.items()}
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,12 @@ class GraphedStep(EagerStep):
         shapes = tuple((name, value.shape, value.dtype) for name, value in inputs.items())
         recording = self._recordings.get(shapes)
         if recording is None:
-            placed = {name: value.to(self.device) for name, value in inputs.items()}
+            placed = self._placed(inputs)
             recording = self._record(shapes, placed)
             if recording is None:
                 return self.recorder.run(self.work, placed)
         for name, value in inputs.items():
-            recording.inputs[name].copy_(value)
+            recording.inputs[name].copy_(value, non_blocking=True)
         recording.replay()
         return {name: value.clone() for name, value in recording.outputs.items()}
 

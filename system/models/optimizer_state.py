@@ -137,3 +137,8 @@ def mixed_precision(precision: str, device: torch.device) -> torch.autocast:
     """The context of a forward pass: bfloat16 where it is asked for, or on a GPU when left to `auto`."""
     enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """The context of what stays float32 within `mixed_precision`."""
+    return torch.autocast(device.type, enabled=False)

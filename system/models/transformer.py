@@ -1,7 +1,9 @@
 """Pre-norm transformer blocks that can skip the outputs nobody reads."""
 
+from typing import cast
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import nn
 from torch.nn import functional
 
@@ -62,6 +64,38 @@ class TransformerBlock(nn.Module):
             key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
             tokens = tokens[:, queries]
             mask = None if mask is None else mask[:, :, queries]
+        return self._finish(tokens, query, key, value, mask)
+
+    def in_groups(
+        self,
+        common: Float[torch.Tensor, "G C D"],
+        own: Float[torch.Tensor, "R K D"],
+        mask: Bool[torch.Tensor, "B 1 L L"] | None = None,
+        queries: Int[torch.Tensor, "Q"] | None = None,
+    ) -> Float[torch.Tensor, "R Q D"]:
+        """As of `Transformer.in_groups`."""
+        width, count = own.shape[-1], len(own) // len(common)
+        shared = self.query_key_value(self.attention_norm(common))
+        if queries is None:
+            read = self.query_key_value(self.attention_norm(own))
+            query, key, value = torch.cat([_repeated(shared, count), read], dim=1).chunk(3, dim=-1)
+            return self._finish(torch.cat([_repeated(common, count), own], dim=1), query, key, value, mask)
+        weight, bias = self.query_key_value.weight[width:], self.query_key_value.bias[width:]
+        read = functional.linear(self.attention_norm(own), weight, bias)
+        key, value = torch.cat([_repeated(shared[..., width:], count), read], dim=1).chunk(2, dim=-1)
+        query = _repeated(shared[:, queries, :width], count)
+        mask = None if mask is None else mask[:, :, queries]
+        return self._finish(_repeated(common[:, queries], count), query, key, value, mask)
+
+    def _finish(
+        self,
+        tokens: Float[torch.Tensor, "B Q D"],
+        query: Float[torch.Tensor, "B Q D"],
+        key: Float[torch.Tensor, "B K D"],
+        value: Float[torch.Tensor, "B K D"],
+        mask: Bool[torch.Tensor, "B 1 Q K"] | None,
+    ) -> Float[torch.Tensor, "B Q D"]:
+        """Attention, and both residual branches."""
         attended = functional.scaled_dot_product_attention(
             self._split(query), self._split(key), self._split(value), attn_mask=mask
         )
@@ -92,3 +126,34 @@ class Transformer(nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = block(tokens, mask, queries if index == last else None)
         return self.norm(tokens)
+
+    def in_groups(
+        self,
+        common: Float[torch.Tensor, "G C D"],
+        own: Float[torch.Tensor, "R K D"],
+        valid: Bool[torch.Tensor, "B L"],
+        queries: Int[torch.Tensor, "Q"] | None = None,
+    ) -> Float[torch.Tensor, "R Q D"]:
+        """Transforms R rows of C + K tokens, of which the first C are the same within groups of consecutive rows.
+
+        Equal to transforming whole rows; the first block reads what is the same once.
+
+        Args:
+            common: of each of G groups of R / G rows.
+            own: of each row.
+            valid: which of the C + K tokens may be attended to, of each of B groups of R / B rows.
+            queries: which of the common tokens' outputs are wanted; None for all tokens'.
+        """
+        mask = attention_mask(valid)
+        if mask is not None:
+            mask = _repeated(mask, len(own) // len(valid))
+        first, *others = cast(list[TransformerBlock], list(self.blocks))
+        tokens = first.in_groups(common, own, mask, None if others else queries)
+        for index, block in enumerate(others, 1):
+            tokens = block(tokens, mask, queries if index == len(others) else None)
+        return self.norm(tokens)
+
+
+def _repeated(rows: Shaped[torch.Tensor, "G *rest"], count: int) -> Shaped[torch.Tensor, "R *rest"]:
+    """Every row `count` times in a row."""
+    return rows[:, None].expand(-1, count, *rows.shape[1:]).flatten(0, 1)

@@ -18,11 +18,12 @@ from system.decisions import Context, Plan
 from system.errors import PlannerError
 from system.models.protocols import PlanningModel
 from system.planning.utility import (
+    check_utilities,
     choose_action,
     draw_candidate,
-    proposal_probabilities,
     standardize_utilities,
     td_lambda_utility,
+    weigh_utilities,
 )
 
 
@@ -56,17 +57,19 @@ def forward_mpc(
         imagination.rewards[..., :-1], imagination.values, model.discount, config.td_lambda
     )
     scaled = standardize_utilities(utilities) if config.utility_scale == "standardized" else utilities
-    probabilities = proposal_probabilities(scaled, config.temperature)
     first_actions = candidates[:, :, 0]
+    probabilities, usable = weigh_utilities(scaled, config.temperature)
+    # The one look at what was computed before the choice: an accelerator is waited for once.
+    if not bool(usable.all() & torch.isfinite(first_actions).all()):
+        check_utilities(scaled)
+        raise PlannerError("the model proposed actions that are not finite")
     if config.select == "sample":
         selected = draw_candidate(probabilities, generator)
-        action = first_actions[torch.arange(len(selected)), selected]
+        action = first_actions[torch.arange(len(selected), device=selected.device), selected]
     else:
         action = choose_action(first_actions, probabilities, utilities, config.select)
         best = utilities.argmax(dim=-1)
         selected = torch.full_like(best, -1) if config.select == "expectation" else best
-    if not bool(torch.isfinite(action).all()):
-        raise PlannerError("the model proposed actions that are not finite")
     return Plan(
         action=action.clamp(-1.0, 1.0) if action.is_floating_point() else action,
         first_actions=first_actions,

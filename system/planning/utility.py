@@ -1,7 +1,7 @@
 """How good a candidate plan is, and how often to choose it."""
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from system.errors import PlannerError, ShapeError
 
@@ -34,11 +34,13 @@ def td_lambda_utility(
     dtype = torch.promote_types(torch.promote_types(rewards.dtype, values.dtype), torch.float32)
     rewards, values = rewards.to(dtype), values.to(dtype)
     steps = torch.arange(horizon + 1, device=values.device, dtype=dtype)
-    discounts = torch.as_tensor(discount, dtype=dtype, device=values.device) ** steps
-    received = torch.cumsum(discounts[:horizon] * rewards, dim=-1)
-    received = torch.cat([torch.zeros_like(values[..., :1]), received], dim=-1)
-    estimates = received + discounts * values
-    powers = torch.as_tensor(lam, dtype=dtype, device=values.device) ** steps
+    discounts = torch.pow(discount, steps)
+    # Not by `cumsum`, which a GPU has not in a deterministic form.
+    received = [torch.zeros_like(values[..., 0])]
+    for reward in (discounts[:horizon] * rewards).unbind(dim=-1):
+        received.append(received[-1] + reward)
+    estimates = torch.stack(received, dim=-1) + discounts * values
+    powers = torch.pow(lam, steps)
     weights = torch.cat([(1.0 - lam) * powers[:horizon], powers[horizon:]])
     return (weights * estimates).sum(-1)
 
@@ -57,20 +59,42 @@ def proposal_probabilities(
 
     Source: M³PC eq. 4.
     """
-    if not temperature >= 0.0:
-        raise PlannerError(f"temperature must be >= 0, got {temperature}")
-    utilities = utilities.to(torch.promote_types(utilities.dtype, torch.float32))
-    best = utilities.amax(dim=-1, keepdim=True)
+    check_utilities(utilities)
+    return weigh_utilities(utilities, temperature)[0]
+
+
+def check_utilities(utilities: Float[torch.Tensor, "*batch N"]) -> None:
+    """Whether there is a choice to be made.
+
+    Raises:
+        PlannerError: a utility is NaN or +inf, or every candidate of a row is excluded.
+    """
     # NaN and +inf show in the maximum, so that one look, one wait for an accelerator, covers every case.
+    best = utilities.amax(dim=-1)
     if not bool(torch.isfinite(best).all()):
         unusable = bool((torch.isnan(best) | torch.isposinf(best)).any())
         reason = "utilities contain NaN or +inf" if unusable else "every candidate has utility -inf"
         raise PlannerError(reason)
+
+
+def weigh_utilities(
+    utilities: Float[torch.Tensor, "*batch N"], temperature: float
+) -> tuple[Float[torch.Tensor, "*batch N"], Bool[torch.Tensor, "*batch"]]:
+    """`proposal_probabilities`, and whether those of each row mean anything, without waiting to know.
+
+    Raises:
+        PlannerError: ξ is negative or NaN.
+    """
+    if not temperature >= 0.0:
+        raise PlannerError(f"temperature must be >= 0, got {temperature}")
+    utilities = utilities.to(torch.promote_types(utilities.dtype, torch.float32))
+    best = utilities.amax(dim=-1, keepdim=True)
     # Differences are taken before multiplying, so that large |ξU| cannot overflow, and are kept finite, so
     # that neither 0 · inf nor inf · 0 turns up.
     gap = (utilities - best).clamp_min(torch.finfo(best.dtype).min)
     scaled = torch.where(gap < 0, temperature * gap, torch.zeros_like(gap))
-    return torch.softmax(scaled.masked_fill(torch.isneginf(utilities), -torch.inf), dim=-1)
+    probabilities = torch.softmax(scaled.masked_fill(torch.isneginf(utilities), -torch.inf), dim=-1)
+    return probabilities, torch.isfinite(best).squeeze(-1)
 
 
 def standardize_utilities(utilities: Float[torch.Tensor, "*batch N"]) -> Float[torch.Tensor, "*batch N"]:
@@ -131,4 +155,4 @@ def choose_action(
         return (probabilities[..., None] * first_actions).sum(1)
     if select == "expectation":
         return action_probabilities(first_actions, probabilities).argmax(dim=-1)
-    return first_actions[torch.arange(len(utilities)), utilities.argmax(dim=-1)]
+    return first_actions[torch.arange(len(utilities), device=utilities.device), utilities.argmax(dim=-1)]

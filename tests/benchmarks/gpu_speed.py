@@ -33,6 +33,7 @@ from system.families.world_action.imagination import WorldActionImagination
 from system.families.world_action.learner import WorldActionLearner
 from system.models.devices import prepare_process
 from system.models.optimizer_state import AverageGradients, keep_gradients, mixed_precision
+from system.planning.accelerated_model import AcceleratedModel
 from system.planning.beam_search import beam_search
 from system.types import TaskSpec
 from tests.support import speed_subjects
@@ -63,8 +64,12 @@ class Sizes:
     world: WorldActionConfig = field(
         default_factory=lambda: WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768)
     )
-    world_batches: tuple[int, ...] = (64, 256)
-    warm_calls: int = 12
+    world_updates: tuple[tuple[WorldActionConfig, int], ...] = (
+        (WorldActionConfig(), 16),
+        (WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768), 64),
+        (WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768), 256),
+    )
+    warm_calls: int = 20
     least_calls: int = 5
     seconds: float = 1.5
 
@@ -79,7 +84,7 @@ TINY = Sizes(
     candidates=6,
     environments=3,
     world=WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16),
-    world_batches=(2,),
+    world_updates=((WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16), 2),),
     warm_calls=1,
     least_calls=1,
     seconds=0.0,
@@ -99,8 +104,7 @@ class Bench:
         self.device = device
         self.sizes = sizes
         self.output = output
-        self.config = masked_config(device=device.type)
-        prepare_process(self.config)
+        prepare_process(masked_config(device=device.type, precision="float32"))
 
     def write(self, **entries: Any) -> None:
         """One line, on disk before anything else is tried."""
@@ -280,17 +284,43 @@ def critic_updates(bench: Bench) -> None:
 def forward_mpc_decisions(bench: Bench) -> None:
     """Whole decisions of forward MPC with critics, from the history on the host to the action on the host."""
     for count in (1, bench.sizes.environments):
-        cases: dict[str, Callable[[], Callable[[], object]]] = {}
-        for precision in ("float32", "bfloat16"):
-            cases[precision] = lambda precision=precision, count=count: _decision(bench, precision, count)
+        cases: dict[str, Callable[[], Callable[[], object]]] = {
+            "float32, kernel by kernel": lambda count=count: _decision(bench, "float32", count, graphed=False),
+            "bfloat16, kernel by kernel": lambda count=count: _decision(bench, "bfloat16", count, graphed=False),
+            "float32": lambda count=count: _decision(bench, "float32", count),
+            "TF32": lambda count=count: _in_tf32(_decision(bench, "float32", count)),
+            "bfloat16": lambda count=count: _decision(bench, "bfloat16", count),
+        }
         bench.compare("forward MPC, paper size", cases, environments=count)
+    if bench.device.type == "cuda":
+        decide = _decision(bench, "bfloat16", 1)
+        decide(), decide(), decide()
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            decide()
+            torch.cuda.set_sync_debug_mode("default")
+        bench.write(part="check", check="waits in a decision of forward MPC", found=len(waits))
 
 
-def _decision(bench: Bench, precision: Any, count: int) -> Callable[[], object]:
+def _in_tf32(call: Callable[[], object]) -> Callable[[], object]:
+    def called() -> object:
+        torch.set_float32_matmul_precision("high")
+        try:
+            return call()
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    return called
+
+
+def _decision(bench: Bench, precision: Any, count: int, *, graphed: bool = True) -> Callable[[], object]:
     planner = PlannerConfig(num_candidates=bench.sizes.candidates, horizon=4, precision=precision)
     config = _masked(bench, bench.sizes.paper, bench.sizes.paper_batch, planner=planner)
     agent = _agent(bench, config).eval()
     policy = make_policy("forward_mpc_q", agent, VECTORS, config, planner)
+    if not graphed:
+        policy.model = AcceleratedModel(policy.model.model, bench.device, precision, graphed=False)
     history = speed_subjects.vector_history(VECTORS, count, config.method.model.context_length)
     generator = torch.Generator(bench.device).manual_seed(0)
     return lambda: policy.act(history, np.arange(count), generator).action
@@ -329,22 +359,25 @@ def _search(bench: Bench, tokenizer: TokenizerConfig, precision: str, count: int
 
 def world_updates(bench: Bench) -> None:
     """The world-action model's joint update."""
-    for batch in bench.sizes.world_batches:
+    for model, batch in bench.sizes.world_updates:
         cases: dict[str, Callable[[], Callable[[], object]]] = {}
-        for precision in ("float32", "bfloat16"):
-            config = world_config(
-                model=bench.sizes.world,
-                training=WorldActionTrainingConfig(batch_size=batch, world_share=0.0),
-                precision=precision,
-                device=bench.device.type,
-            )
-            cases[precision] = lambda config=config: _world_update(bench, config)
-        bench.compare("joint update of the world-action model", cases, batch=batch)
+        for name, average_gradients in ((", kernel by kernel", _keep), ("", keep_gradients)):
+            for precision in ("float32", "bfloat16"):
+                config = world_config(
+                    model=model,
+                    training=WorldActionTrainingConfig(batch_size=batch, world_share=0.0),
+                    precision=precision,
+                    device=bench.device.type,
+                )
+                cases[precision + name] = lambda config=config, average_gradients=average_gradients: _world_update(
+                    bench, config, average_gradients
+                )
+        bench.compare("joint update of the world-action model", cases, width=model.width, batch=batch)
 
 
-def _world_update(bench: Bench, config: RunConfig) -> Callable[[], object]:
+def _world_update(bench: Bench, config: RunConfig, average_gradients: AverageGradients) -> Callable[[], object]:
     agent = WorldActionAgent(GAME, config).to(bench.device).train()
-    learner = WorldActionLearner(agent, config)
+    learner = WorldActionLearner(agent, config, average_gradients=average_gradients)
     segments = speed_subjects.token_segments(GAME, config)
     steps = iter(range(1, 1_000_000))
     return lambda: _read(learner.update(segments, [], stage="online", step=next(steps)))

@@ -19,12 +19,14 @@ from system.data.sources.minari_layout import SHIPPED_ROOT
 from system.data.sources.protocol import SOURCES as REGISTERED
 from system.data.sources.protocol import ReadOptions, source_of
 from system.data.store.episodes import COLUMNS, EpisodeStore, concatenate, gather_segments, gather_transitions
+from system.data.store.returns import EndReadings, worth_of_going_on
 from system.data.store.split import split_episodes
 from system.data.store.statistics import compute_statistics
 from system.data.validation import to_episode
 from system.envs.registry import Environments
 
 DISCOUNT = 0.97
+BY_DEFAULT = EndReadings(DatasetConfig().limit_ends, DatasetConfig().cut_episodes)
 LENGTH = 5
 
 
@@ -67,7 +69,7 @@ def frames(folder: Path) -> EpisodeStore:
 
 
 def two_games(folder: Path) -> EpisodeStore:
-    other = EpisodeStore.from_episodes(frame_episodes(BREAKOUT), discount=DISCOUNT)
+    other = EpisodeStore.from_episodes(frame_episodes(BREAKOUT), discount=DISCOUNT, readings=BY_DEFAULT)
     return concatenate([frames(folder), other]).select([7, 0, 3, 9, 1, 2])
 
 
@@ -82,7 +84,7 @@ def other_layout(layout: str) -> Callable[[Path], EpisodeStore]:
 
     def read(folder: Path) -> EpisodeStore:
         episodes = [to_episode(each, TASK) for each in read_file(write_layout(folder, layout))]
-        return EpisodeStore.from_episodes(episodes, discount=DISCOUNT)
+        return EpisodeStore.from_episodes(episodes, discount=DISCOUNT, readings=BY_DEFAULT)
 
     return read
 
@@ -208,6 +210,12 @@ def test_windows_are_consecutive_steps_padded_on_the_left_with_zeros(
             assert not batch.returns_to_go[0, :padding].any()
 
 
+def goes_on(store: EpisodeStore, index: int) -> bool:
+    """Whether its labels hold what would have come behind the time limit."""
+    at_limit = bool(store.complete[index] and not store.terminated[index])
+    return at_limit and store.readings.limit_ends == "continued"
+
+
 def test_returns_to_go_are_brute_force_sums_with_the_step_included(
     store: EpisodeStore, some_episodes: list[int]
 ) -> None:
@@ -217,6 +225,8 @@ def test_returns_to_go_are_brute_force_sums_with_the_step_included(
             rewards = np.sign(rewards)  # a game's scores are of its own scale
         length = min(len(rewards), 60)
         batch = gather_segments(store, np.full(length, index), np.arange(length), 1)
+        if goes_on(store, index):
+            rewards = np.append(rewards, worth_of_going_on(rewards, DISCOUNT))
         sums = [sum(DISCOUNT ** (k - t) * rewards[k] for k in range(t, len(rewards))) for t in range(length)]
         np.testing.assert_allclose(batch.returns_to_go[:, 0], sums, rtol=1e-5, atol=1e-5)
 
@@ -237,7 +247,8 @@ def test_statistics_know_nothing_of_padding_and_validation(store: EpisodeStore) 
     altered = [store.episode(index) for index in range(store.num_episodes)]
     for index in validation:
         altered[index] = replace(altered[index], rewards=altered[index].rewards + 1e3)
-    again = compute_statistics(EpisodeStore.from_episodes(altered, discount=DISCOUNT).select(train), 1000)
+    again = EpisodeStore.from_episodes(altered, discount=DISCOUNT, readings=store.readings)
+    again = compute_statistics(again.select(train), 1000)
     assert again.return_mean == statistics.return_mean
     np.testing.assert_array_equal(again.target_returns, statistics.target_returns)
 

@@ -223,7 +223,6 @@ def test_a_wrong_choice_names_the_nearest() -> None:
         ([*FRAMES, "evaluation.policies=[iql]"], "evaluation.policies"),
         ([*FRAMES, "planner.support_threshold=0.3"], "planner.support_threshold"),
         (["planner.support_threshold=0.3"], "planner.support_threshold"),
-        (["planner.precision=bfloat16"], "planner.precision"),
         (["planner.name=beam_search"], "planner.name"),
         (["dataset.also=[a/b-v0]"], "dataset.also"),
         ([*FRAMES, "dataset.also=[a/b-v0]", "online.env_steps=1"], "rollout_workers"),

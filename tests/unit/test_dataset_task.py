@@ -194,8 +194,11 @@ def test_bounds_that_nobody_declares_are_those_of_the_data(
     assert actions.min(axis=0) == pytest.approx([-1.0, -1.0]) and actions.max(axis=0) == pytest.approx([1.0, 1.0])
 
 
-def test_cut_episodes_are_complete_where_that_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reading", "known"), [("unknown", False), ("complete", True), ("continued", True)])
+def test_the_returns_of_cut_episodes_are_known_where_that_is_said(
+    reading: str, known: bool, tmp_path: Path
+) -> None:
     make_dataset(tmp_path, episodes=[make_episode(3, "cut", 0), make_episode(2, "terminated", 1)])
-    known = {"environments": ENVIRONMENTS}
-    assert load(tmp_path, **known).store.complete.tolist() == [False, True]
-    assert load(tmp_path, **known, dataset={"cut_episodes": "complete"}).store.complete.tolist() == [True, True]
+    store = load(tmp_path, environments=ENVIRONMENTS, dataset={"cut_episodes": reading}).store
+    assert store.complete.tolist() == [False, True], "how it was read does not change how it ended"
+    assert store.returns_valid.tolist() == [known] * 3 + [True] * 2

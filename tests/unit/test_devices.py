@@ -80,18 +80,21 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: told.update(cudnn=on))
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: told.update(deterministic=on))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: told.update(products=precision))
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     return told
 
 
 def test_a_process_with_a_gpu_is_prepared(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_process(RunConfig())
-    assert calls == {"cudnn": False, "deterministic": False}
+    assert calls == {"cudnn": False, "deterministic": False, "products": "high"}
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     prepare_process(RunConfig(deterministic=True))
-    assert calls == {"cudnn": False, "deterministic": True}
+    assert calls == {"cudnn": False, "deterministic": True, "products": "highest"}
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert resolve_device(RunConfig()) == torch.device("cuda")
+    prepare_process(RunConfig(precision="float32"))
+    assert calls["products"] == "highest"
 
 
 def test_on_a_cpu_nothing_is_changed(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

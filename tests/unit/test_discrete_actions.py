@@ -11,17 +11,17 @@ from system.config import CriticConfig, EvaluationConfig, OnlineConfig, PlannerC
 from system.data.replay.buffer import ReplayBuffer
 from system.data.store.episodes import EpisodeStore, gather_segments
 from system.data.store.statistics import compute_statistics
+from system.decisions import Context
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.measurement import Measurer
 from system.evaluation.policies import make_policy
 from system.evaluation.rollouts import play_episodes
+from system.families.masked_trajectory import guidance
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
-from system.families.masked_trajectory.masks import Mask
-from system.families.masked_trajectory.model import Reconstruction, Tokens
 from system.families.masked_trajectory.open_loop import open_loop_error
+from system.families.masked_trajectory.plan_imagination import Expectations
 from system.families.masked_trajectory.policies import TRAJECTORY_POLICIES
-from system.models.distributions import CategoricalActions
 from system.models.optimizer_state import keep_gradients
 from system.planning.history import History
 from system.planning.random_policies import random_policy
@@ -148,17 +148,16 @@ def test_the_open_loop_error_follows_recorded_actions(
     """A stand-in for the model that knows how the corridor moves."""
     agent = TrajectoryAgent(TASK, CONFIG)
 
-    def reconstruct(
-        tokens: Tokens, mask: Mask, first_step: int, modalities: tuple[int, ...]
-    ) -> Reconstruction:
-        moves = 0.5 * (tokens.actions[:, first_step:-1] - 1)
-        start = tokens.states[:, first_step, :1]
-        place = torch.cat([start, start + moves.cumsum(1)], dim=1)
+    def imagine(
+        model: object, context: Context, plans: torch.Tensor, modalities: tuple[int, ...]
+    ) -> Expectations:
+        moves = 0.5 * (plans[:, :, :-1] - 1)
+        start = context.observations[:, None, -1, :1]
+        place = torch.cat([start, start + moves.cumsum(-1)], dim=-1)
         states = torch.stack([place, place**2, torch.ones_like(place)], dim=-1)
-        unasked = CategoricalActions(states[:, :0])
-        return Reconstruction(states, torch.zeros_like(place), unasked, -torch.ones_like(place))
+        return Expectations(states, torch.zeros_like(place), -torch.ones_like(place))
 
-    monkeypatch.setattr(agent.model, "reconstruct", reconstruct)
+    monkeypatch.setattr(guidance, "imagine_plans", imagine)
     error = open_loop_error(agent, store, discount=0.97, horizon=HORIZON, num_starts=64, seed=0)
     assert error is not None
     assert error.states == pytest.approx(np.zeros(HORIZON - 1), abs=1e-5)

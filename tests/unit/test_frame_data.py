@@ -35,7 +35,7 @@ ID = "toy/frames-v0"
 
 
 def load(root: Path, cache: Path | None = None, **options: object) -> LoadedDataset:
-    config = DatasetConfig(id=ID, path=str(root), **{"download": False, **options})
+    config = DatasetConfig(id=ID, path=str(root), **{"download": False, "limit_ends": "complete", **options})
     return load_dataset(config, environments=GAMES, discount=0.9, cache_folder=cache)
 
 
@@ -240,7 +240,7 @@ def test_a_clean_dataset_is_described_by_its_frames_and_actions(tmp_path: Path) 
         "frames": f"10 of 7x5, grey {frames.min()} to {frames.max()}, mean {frames.mean():.1f}",
         "actions": f"{shares}; never {never}",
     }
-    assert f"frames       10 of 7x5, grey {frames.min()} to" in format_report(report)
+    assert f"frames       10 of 7x5, grey {frames.min()} to" in format_report(report, "complete")
 
 
 @pytest.mark.parametrize(("said", "probability"), [(0.25, "0.25"), (None, "0.25"), (0.0, None), (0, None)])

@@ -151,7 +151,7 @@ def test_segments_know_where_episodes_end_and_of_which_game_they_are() -> None:
 def test_a_growing_store_is_the_store_of_its_episodes() -> None:
     episodes = [token_episode(1 + index % 6, "terminated", index) for index in range(40)]
     whole = EpisodeStore.from_episodes(episodes, discount=DISCOUNT)
-    growing = GrowingStore(whole.layout, DISCOUNT)
+    growing = GrowingStore(whole.layout, DISCOUNT, whole.readings)
     growing.append(episodes[:3])
     growing.append(episodes[3:])
     assert same(growing.view(40), whole)

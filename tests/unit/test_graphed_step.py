@@ -1,6 +1,5 @@
 """Recorded work: when it is recorded, what a replay reads and gives, and that updates can be recorded at all."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,44 +14,17 @@ from system.families.masked_trajectory import learner as learner_module
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
 from system.families.masked_trajectory.learner import M3PCLearner
+from system.families.world_action import learner as world_module
+from system.families.world_action.learner import WorldActionLearner
 from system.models.graphed_step import EagerStep, GraphedStep, Recording, Tensors, Work, repeated_step
 from system.models.optimizer_state import move_towards, rates_as_tensors, set_learning_rate, step_where_finite
 from system.types import TaskSpec
 from system.values import iql as iql_module
-from tests.support import speed_subjects
+from tests.support import jowa_windows, speed_subjects
+from tests.support.calling_recorder import CallingRecorder
 
 CPU = torch.device("cpu")
 TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=10)
-
-
-class CallingRecorder:
-    """Replays by calling the work, on the very tensors that a graph would read and write.
-
-    Args:
-        addresses: of what a graph would find where it was when it was recorded.
-    """
-
-    def __init__(self, addresses: Callable[[], object] = lambda: None) -> None:
-        self.addresses = addresses
-        self.num_run = self.num_recorded = self.num_replayed = 0
-
-    def run(self, work: Work, inputs: Tensors) -> Tensors:
-        self.num_run += 1
-        return work(inputs)
-
-    def record(self, work: Work, inputs: Tensors) -> Recording:
-        self.num_recorded += 1
-        kept = {name: torch.full_like(value, 0) for name, value in inputs.items()}
-        outputs: Tensors = {}
-        there = self.addresses()
-
-        def replay() -> None:
-            assert self.addresses() == there, "a graph would read and write what is no longer used"
-            self.num_replayed += 1
-            for name, value in work(kept).items():
-                outputs.setdefault(name, torch.empty_like(value)).copy_(value)
-
-        return Recording(kept, outputs, replay)
 
 
 def double(inputs: Tensors) -> Tensors:
@@ -216,3 +188,38 @@ def test_moving_averages_and_rates_are_changed_in_place() -> None:
     rate = optimizer.param_groups[0]["lr"]
     set_learning_rate(optimizer, 0.125)
     assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.125
+
+
+def frame_updates(learner: WorldActionLearner, steps: range, stage: str = "online") -> list[dict[str, float]]:
+    made = [learner.update(jowa_windows.draw_segments(seed=step), [], stage=stage, step=step) for step in steps]
+    return [{name: float(value) for name, value in metrics.items()} for metrics in made]
+
+
+def test_recorded_updates_of_the_world_action_model_learn_what_others_do() -> None:
+    """With and without value losses, over copies of the target and a restored state."""
+    plain, graphed = (WorldActionLearner(jowa_windows.make_agent(), jowa_windows.CONFIG) for _ in range(2))
+    recorders = []
+    for flag, step in graphed._steps.items():
+        recorders.append(CallingRecorder(lambda: moments_of(graphed)))
+        graphed._steps[flag] = GraphedStep(step.work, CPU, recorders[-1])
+    assert frame_updates(plain, range(6)) == frame_updates(graphed, range(6))
+    graphed.load_state(plain.state())
+    assert frame_updates(plain, range(6, 12)) == frame_updates(graphed, range(6, 12))
+    assert [recorder.num_recorded for recorder in recorders] == [2, 0]
+    assert frame_updates(plain, range(4), "offline") == frame_updates(graphed, range(4), "offline")
+    assert recorders[1].num_replayed > 0
+
+
+def moments_of(learner: WorldActionLearner) -> list[int]:
+    states = [state for each in learner.optimizers.values() for state in each.state.values()]
+    return [value.data_ptr() for state in states for value in state.values()]
+
+
+def test_an_update_of_the_world_action_model_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, on torch's `meta` device."""
+    monkeypatch.setattr(world_module, "step_where_finite", lambda optimizer, norm: torch.isfinite(norm))
+    monkeypatch.setattr(world_module, "mixed_precision", lambda precision, device: nullcontext())
+    learner = WorldActionLearner(jowa_windows.make_agent().to("meta"), jowa_windows.CONFIG)
+    for stage in ("offline", "online"):
+        made = learner.update(jowa_windows.draw_segments(), [], stage=stage, step=1)
+        assert {value.device.type for value in made.values()} == {"meta"}

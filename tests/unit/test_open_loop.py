@@ -8,11 +8,12 @@ import torch
 from configs import masked_config
 
 from system.data.store.episodes import EpisodeStore
+from system.decisions import Context
+from system.families.masked_trajectory import guidance
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig
-from system.families.masked_trajectory.model import Reconstruction, Tokens
 from system.families.masked_trajectory.open_loop import OpenLoopError, open_loop_error
-from system.models.distributions import SquashedNormal
+from system.families.masked_trajectory.plan_imagination import Expectations
 from system.types import Episode, TaskSpec
 
 TASK = TaskSpec("Toy-v0", observation_dim=2, action_dim=1, max_episode_steps=12)
@@ -67,27 +68,30 @@ def measure(
     agent.model.observation_std.copy_(OBSERVATION_STD)
     agent.model.reward_scale.copy_(torch.tensor([7.0, REWARD_STD]))
 
-    def reconstruct(
-        tokens: Tokens, mask: torch.Tensor, first_step: int, modalities: tuple[int, ...]
-    ) -> Reconstruction:
-        check_history(tokens, first_step)
-        states, rewards = predict(tokens.states[:, first_step], tokens.actions[:, first_step:])
-        hidden = SquashedNormal(torch.zeros(len(rewards), 0, 1), torch.zeros(len(rewards), 0, 1))
-        return Reconstruction(states=states, returns=torch.zeros_like(rewards), rewards=rewards, actions=hidden)
+    def imagine(model: object, context: Context, plans: torch.Tensor, modalities: object) -> Expectations:
+        check_history(context)
+        states, rewards = predict(context.observations[:, -1], plans[:, 0])
+        return Expectations(states[:, None], torch.zeros_like(rewards)[:, None], rewards[:, None])
 
-    agent.model.reconstruct = reconstruct
-    return open_loop_error(
-        agent, make_store() if store is None else store, discount=0.9, horizon=horizon, num_starts=64, seed=seed
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guidance, "imagine_plans", imagine)
+        return open_loop_error(
+            agent,
+            make_store() if store is None else store,
+            discount=0.9,
+            horizon=horizon,
+            num_starts=64,
+            seed=seed,
+        )
 
 
-def check_history(tokens: Tokens, current: int) -> None:
+def check_history(context: Context) -> None:
     """What the model is told of the past is what happened, and nothing of before the episode."""
-    before, after = tokens.states[:, :current], tokens.states[:, 1 : current + 1]
-    known = tokens.valid[:, :current]
-    torch.testing.assert_close(advance(before, tokens.actions[:, :current])[known], after[known])
-    assert tokens.valid[:, current:].all()
-    assert not tokens.states[:, :current][~known].any()
+    before, after = context.observations[:, :-1], context.observations[:, 1:]
+    known = context.valid[:, :-1]
+    torch.testing.assert_close(advance(before, context.actions)[known], after[known])
+    assert context.valid[:, -1].all()
+    assert not before[~known].any()
 
 
 def perfect(current: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

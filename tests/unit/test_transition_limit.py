@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from frame_factory import BREAKOUT, PONG, frame_episode
 
+from system.config.sections import EndReading
 from system.data.store.episodes import EpisodeStore, gather_segments
+from system.data.store.returns import EndReadings
 from system.data.store.row_view import RowView
 from system.data.store.split import limit_transitions, repeated_episodes
 from system.types import TaskSpec
@@ -50,6 +52,15 @@ def test_the_end_of_a_cut_episode_is_no_terminal_state() -> None:
     window = gather_segments(limited, np.array([0]), np.array([3]), 4)
     assert not window.terminated.any()
     assert not window.returns_valid.any()
+
+
+@pytest.mark.parametrize("reading", ["complete", "continued", "unknown"])
+def test_what_is_left_out_is_not_taken_for_an_end(reading: EndReading) -> None:
+    """Whatever the recordings' own cuts are taken for: the rest of this episode is there, and is not read."""
+    whole = replace(store_of(lengths=(6,)), readings=EndReadings("continued", reading))
+    limited = limit_transitions(whole, 4, seed=0)
+    assert limited.readings == whole.readings
+    assert not limited.returns_valid.any()
 
 
 def test_the_seed_draws_the_episodes() -> None:

@@ -34,7 +34,7 @@ class ReplayBuffer:
         self.offline = offline
         self.context_length = context_length
         self.log = log
-        self.online = GrowingStore(offline.layout, offline.discount)
+        self.online = GrowingStore(offline.layout, offline.discount, offline.readings)
         self._offline_steps = BalancedSteps(offline)
         self._keys: set[object] = set()
         self._duplicates = 0
@@ -67,7 +67,7 @@ class ReplayBuffer:
         return _join([gather_transitions(store, episode, step) for store, (episode, step) in drawn], order)
 
     def target_returns(self, visible_episodes: int | None) -> Float32[np.ndarray, "steps"]:
-        """The best return-to-go seen at each step, over offline and visible complete online episodes."""
+        """The best known return-to-go at each step, over offline and visible online episodes."""
         visible = self._visible(visible_episodes)
         return (self._tables[visible - 1] if visible else self._offline_table).copy()
 
@@ -92,9 +92,9 @@ class ReplayBuffer:
         """The table with the newest online episode taken in; the same array where nothing rises."""
         index = self.online.num_episodes - 1
         newest = self.online.view(index + 1)
-        if not newest.complete[index]:
-            return table
-        returns = newest.returns_to_go[newest.step_offsets[index] :][: len(table)]
+        steps = slice(int(newest.step_offsets[index]), None)
+        known = np.where(newest.returns_valid[steps], newest.returns_to_go[steps], np.float32(-np.inf))
+        returns = known[: len(table)]
         if (returns <= table[: len(returns)]).all():
             return table
         raised = table.copy()

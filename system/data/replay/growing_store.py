@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from system.data.store.episode_columns import COLUMNS, EpisodeLayout
-from system.data.store.episodes import OF_EPISODES, EpisodeStore
+from system.data.store.episodes import OF_EPISODES, OF_STEPS, EpisodeStore
+from system.data.store.returns import EndReadings
 from system.types import Episode
 
 
@@ -15,11 +16,13 @@ class GrowingStore:
     Args:
         layout: of the episodes to come.
         discount: γ of the returns-to-go.
+        readings: of ends without termination.
     """
 
-    def __init__(self, layout: EpisodeLayout, discount: float) -> None:
+    def __init__(self, layout: EpisodeLayout, discount: float, readings: EndReadings) -> None:
         self.layout = layout
         self.discount = discount
+        self.readings = readings
         self.num_episodes = 0
         self.num_steps = 0
         shapes = {
@@ -27,7 +30,7 @@ class GrowingStore:
             "actions": (layout.action_dtype, layout.action_shape),
             **dict.fromkeys(("rewards", "returns_to_go"), (np.float32, ())),
             **dict.fromkeys(("lengths", "step_offsets", "game"), (np.int64, ())),
-            **dict.fromkeys(("terminated", "truncated", "complete"), (np.bool_, ())),
+            **dict.fromkeys(("returns_valid", "terminated", "truncated", "complete"), (np.bool_, ())),
         }
         self._columns = {name: np.zeros((0, *shapes[name][1]), shapes[name][0]) for name in COLUMNS}
         self._columns["step_offsets"] = np.zeros(1, np.int64)
@@ -40,9 +43,9 @@ class GrowingStore:
         """
         for episode in episodes:
             first, index = self.num_steps, self.num_episodes
-            columns = self.layout.columns(index, episode, self.discount)
+            columns = self.layout.columns(index, episode, self.discount, self.readings)
             self._put("observations", first + index, columns["observations"])
-            for name in ("actions", "rewards", "returns_to_go"):
+            for name in OF_STEPS:
                 self._put(name, first, columns[name])
             for name in OF_EPISODES:
                 self._put(name, index, columns[name])
@@ -59,13 +62,11 @@ class GrowingStore:
         steps = int(self._columns["step_offsets"][num_episodes])
         sizes = {
             "observations": steps + num_episodes,
-            "actions": steps,
-            "rewards": steps,
-            "returns_to_go": steps,
+            **dict.fromkeys(OF_STEPS, steps),
             "step_offsets": num_episodes + 1,
         }
         columns = {name: column[: sizes.get(name, num_episodes)] for name, column in self._columns.items()}
-        return EpisodeStore(**columns, discount=self.discount)
+        return EpisodeStore(**columns, discount=self.discount, readings=self.readings)
 
     def _put(self, name: str, start: int, values: np.ndarray) -> None:
         column, end = self._columns[name], start + len(values)

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from system.data.store.row_view import Column
 from system.errors import DataError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 CHUNK_BYTES = 2**24
 
@@ -95,6 +95,14 @@ def write_manifest(folder: Path, names: Sequence[str], values: Mapping[str, Any]
     digests = {name: _sha256(folder / f"{name}.npy") for name in names}
     manifest = {"format": FORMAT_VERSION, **values, "sha256": digests}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def is_current(folder: Path) -> bool:
+    """Whether a folder of columns is there, and of today's format: what an earlier version kept is made again."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text())["format"] == FORMAT_VERSION)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def open_columns(folder: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:

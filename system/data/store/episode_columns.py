@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from system.data.store.returns import returns_to_go
+from system.data.store.returns import EndReadings, label_returns
 from system.errors import DataError
 from system.types import Episode
 
@@ -14,6 +14,7 @@ COLUMNS = (
     "actions",
     "rewards",
     "returns_to_go",
+    "returns_valid",
     "lengths",
     "step_offsets",
     "terminated",
@@ -65,13 +66,16 @@ class EpisodeLayout:
         """Rewards as values are learnt from them: of games, whose scores differ by orders, their signs."""
         return np.sign(rewards) if self.observation_dtype in KEPT_DTYPES else rewards
 
-    def columns(self, index: int, episode: Episode, discount: float) -> dict[str, Shaped[np.ndarray, "..."]]:
+    def columns(
+        self, index: int, episode: Episode, discount: float, readings: EndReadings
+    ) -> dict[str, Shaped[np.ndarray, "..."]]:
         """The episode's rows, by column; `step_offsets` is left to the caller.
 
         Args:
             index: the episode's position, named in errors.
             episode: of this layout.
             discount: γ of the returns-to-go.
+            readings: of its end, if it did not terminate.
 
         Raises:
             DataError: the episode is empty or of another layout.
@@ -92,11 +96,19 @@ class EpisodeLayout:
                 f"episode {index} has {other.observation_dtype} observations and {other.action_dtype} actions, "
                 f"expected {self.observation_dtype} and {self.action_dtype}"
             )
+        returns, known = label_returns(
+            self._learnt(episode.rewards),
+            discount,
+            terminated=episode.terminated,
+            at_limit=episode.complete,
+            readings=readings,
+        )
         return {
             "observations": episode.observations.astype(self.observation_dtype, copy=False),
             "actions": episode.actions.astype(self.action_dtype, copy=False),
             "rewards": episode.rewards.astype(np.float32, copy=False),
-            "returns_to_go": returns_to_go(self._learnt(episode.rewards), discount),
+            "returns_to_go": returns,
+            "returns_valid": known,
             "lengths": np.array([length], dtype=np.int64),
             "terminated": np.array([episode.terminated], dtype=bool),
             "truncated": np.array([episode.truncated], dtype=bool),

@@ -8,17 +8,20 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped
 
+from system.config.sections import EndReading
 from system.data.store.column_files import ColumnWriter, new_folder, open_columns, write_column, write_manifest
 from system.data.store.episode_columns import COLUMNS, EpisodeLayout
+from system.data.store.returns import AS_OBSERVED, EndReadings
 from system.data.store.row_view import Column, RowView, join_columns, read_rows, select_rows
 from system.errors import DataError
 from system.types import Episode, SegmentBatch, TransitionBatch
 
+OF_STEPS = ("actions", "rewards", "returns_to_go", "returns_valid")
 OF_EPISODES = ("lengths", "terminated", "truncated", "complete", "game")
 
 
@@ -30,18 +33,20 @@ class EpisodeStore:
         observations: o_0 … o_L of every episode; episode i begins at row step_offsets[i] + i. Float32
             vectors, uint8 frames or int16 tokens; frames may be a view that reads what it is asked for.
         actions: float32 vectors, or int64 numbers of discrete actions.
-        actions, rewards, returns_to_go: of every step; episode i begins at row step_offsets[i].
+        actions, rewards, returns_to_go, returns_valid: of every step; episode i begins at row step_offsets[i].
+            Returns-to-go are of rewards, where observations are frames or tokens of their signs.
         lengths: L of each episode, at least 1.
         step_offsets: first step row of each episode, and the total at the end.
-            Returns-to-go are of rewards, where observations are frames or tokens of their signs.
         terminated, truncated, complete, game: as in `Episode`.
         discount: γ of `returns_to_go`.
+        readings: of ends without termination, in `returns_to_go` and `returns_valid`.
     """
 
     observations: Shaped[np.ndarray, "rows *observation"] | RowView
     actions: Shaped[np.ndarray, "steps *action"]
     rewards: Float32[np.ndarray, "steps"]
     returns_to_go: Float32[np.ndarray, "steps"]
+    returns_valid: Bool[np.ndarray, "steps"]
     lengths: Int64[np.ndarray, "episodes"]
     step_offsets: Int64[np.ndarray, "offsets"]
     terminated: Bool[np.ndarray, "episodes"]
@@ -49,14 +54,18 @@ class EpisodeStore:
     complete: Bool[np.ndarray, "episodes"]
     game: Int64[np.ndarray, "episodes"]
     discount: float
+    readings: EndReadings = AS_OBSERVED
 
     @classmethod
-    def from_episodes(cls, episodes: Iterable[Episode], *, discount: float) -> "EpisodeStore":
+    def from_episodes(
+        cls, episodes: Iterable[Episode], *, discount: float, readings: EndReadings = AS_OBSERVED
+    ) -> "EpisodeStore":
         """Builds a store in memory.
 
         Args:
             episodes: at least one; all with the same kind of observations and actions.
             discount: γ of the returns-to-go.
+            readings: of ends without termination.
 
         Raises:
             DataError: there are no episodes, or one is empty or of another kind.
@@ -65,27 +74,37 @@ class EpisodeStore:
         if not listed:
             raise DataError("no episodes to store")
         layout = EpisodeLayout.of(listed[0])
-        parts = [layout.columns(index, episode, discount) for index, episode in enumerate(listed)]
+        parts = [layout.columns(index, episode, discount, readings) for index, episode in enumerate(listed)]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return cls._from_columns(columns, discount)
+        return cls._from_columns(columns, discount, readings)
 
     @classmethod
-    def _from_columns(cls, columns: Mapping[str, Any], discount: float) -> "EpisodeStore":
+    def _from_columns(
+        cls, columns: Mapping[str, Any], discount: float, readings: EndReadings
+    ) -> "EpisodeStore":
         """Derives the offsets and makes every column read-only."""
         complete = {**columns, "step_offsets": _offsets(columns["lengths"])}
         for column in complete.values():
             if isinstance(column, np.ndarray):
                 column.setflags(write=False)
-        return cls(**complete, discount=discount)
+        return cls(**complete, discount=discount, readings=readings)
 
     @classmethod
-    def write(cls, folder: Path, episodes: Iterable[Episode], *, discount: float) -> None:
+    def write(
+        cls,
+        folder: Path,
+        episodes: Iterable[Episode],
+        *,
+        discount: float,
+        readings: EndReadings = AS_OBSERVED,
+    ) -> None:
         """Writes a store from episodes that come one by one; never more than one of them is in memory.
 
         Args:
             folder: appears whole or not at all; replaces what is there.
             episodes: at least one; all with the same kind of observations and actions.
             discount: γ of the returns-to-go.
+            readings: of ends without termination.
 
         Raises:
             DataError: there are no episodes, or one is empty or of another kind.
@@ -97,7 +116,7 @@ class EpisodeStore:
             try:
                 for index, episode in enumerate(episodes):
                     layout = layout or EpisodeLayout.of(episode)
-                    for name, values in layout.columns(index, episode, discount).items():
+                    for name, values in layout.columns(index, episode, discount, readings).items():
                         if name not in writers:
                             writers[name] = ColumnWriter(aside / f"{name}.npy", values.dtype, values.shape[1:])
                         writers[name].append(values)
@@ -108,7 +127,7 @@ class EpisodeStore:
             if not lengths:
                 raise DataError("no episodes to store")
             write_column(aside / "step_offsets.npy", _offsets(np.array(lengths)))
-            write_manifest(aside, COLUMNS, {"discount": discount})
+            write_manifest(aside, COLUMNS, _labels(discount, readings))
 
     @property
     def num_episodes(self) -> int:
@@ -193,10 +212,10 @@ class EpisodeStore:
             "observations": select_rows(
                 self.observations, _ranges(self.step_offsets[chosen] + chosen, lengths + 1)
             ),
-            **{name: getattr(self, name)[steps] for name in ("actions", "rewards", "returns_to_go")},
+            **{name: getattr(self, name)[steps] for name in OF_STEPS},
             **{name: getattr(self, name)[chosen] for name in OF_EPISODES},
         }
-        return EpisodeStore._from_columns(columns, self.discount)
+        return EpisodeStore._from_columns(columns, self.discount, self.readings)
 
     def with_observations(self, rows: Shaped[np.ndarray, "rows *observation"]) -> "EpisodeStore":
         """The same episodes with other observations, such as the tokens of their frames.
@@ -222,7 +241,7 @@ class EpisodeStore:
         with new_folder(folder) as aside:
             for name in COLUMNS:
                 write_column(aside / f"{name}.npy", getattr(self, name))
-            write_manifest(aside, COLUMNS, {"discount": self.discount})
+            write_manifest(aside, COLUMNS, _labels(self.discount, self.readings))
 
     @classmethod
     def open(cls, folder: Path) -> "EpisodeStore":
@@ -236,14 +255,17 @@ class EpisodeStore:
         """
         columns, manifest = open_columns(folder, COLUMNS)
         _check_sizes(folder, columns)
-        return cls(**columns, discount=float(manifest["discount"]))
+        readings: list[Any] = [manifest.get("limit_ends"), manifest.get("cut_episodes")]
+        if not all(each in get_args(EndReading) for each in readings):
+            raise DataError(f"{folder}: not an episode store ({readings} are no readings of ends)")
+        return cls(**columns, discount=float(manifest["discount"]), readings=EndReadings(*readings))
 
 
 def concatenate(stores: Sequence[EpisodeStore]) -> EpisodeStore:
     """All episodes of several stores as one; frames are not copied, everything else is.
 
     Args:
-        stores: at least one; of the same layout and discount.
+        stores: at least one; of the same layout, discount and readings.
 
     Raises:
         DataError: there are none, or they differ.
@@ -259,9 +281,11 @@ def concatenate(stores: Sequence[EpisodeStore]) -> EpisodeStore:
                 f"a store of {other.layout} and discount {other.discount:g} can't follow one of {first.layout} "
                 f"and discount {first.discount:g}"
             )
+        if other.readings != first.readings:
+            raise DataError(f"a store of {other.readings} can't follow one of {first.readings}")
     joined = [name for name in COLUMNS if name != "step_offsets"]
     columns = {name: join_columns([getattr(store, name) for store in stores]) for name in joined}
-    return EpisodeStore._from_columns(columns, first.discount)
+    return EpisodeStore._from_columns(columns, first.discount, first.readings)
 
 
 def gather_segments(
@@ -289,12 +313,13 @@ def gather_segments(
         store.rewards.take(rows),
         store.returns_to_go.take(rows),
     )
+    known = store.returns_valid.take(rows)
     for column in columns:
         column[~valid] = 0
     return SegmentBatch(
         *columns,
         valid=valid,
-        returns_valid=valid & store.complete[episode][:, None],
+        returns_valid=valid & known,
         terminated=(steps == final) & store.terminated[episode][:, None],
         game=store.game[episode],
     )
@@ -338,6 +363,11 @@ def _check_steps(
         )
 
 
+def _labels(discount: float, readings: EndReadings) -> dict[str, Any]:
+    """What a manifest says of the returns-to-go."""
+    return {"discount": discount, **dataclasses.asdict(readings)}
+
+
 def _offsets(lengths: Int64[np.ndarray, "episodes"]) -> Int64[np.ndarray, "offsets"]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -354,7 +384,7 @@ def _check_sizes(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
     expected = {
         "observations": steps + episodes,
         "step_offsets": episodes + 1,
-        **dict.fromkeys(("actions", "rewards", "returns_to_go"), steps),
+        **dict.fromkeys(OF_STEPS, steps),
         **dict.fromkeys(OF_EPISODES, episodes),
     }
     for name, rows in expected.items():

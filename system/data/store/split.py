@@ -121,7 +121,10 @@ def _beginning(store: EpisodeStore, index: int, num_steps: int) -> EpisodeStore:
         truncated=True,
         complete=False,
     )
-    return EpisodeStore.from_episodes([cut], discount=store.discount)
+    read = replace(store.readings, cut_episodes="unknown")
+    return replace(
+        EpisodeStore.from_episodes([cut], discount=store.discount, readings=read), readings=store.readings
+    )
 
 
 def _common_steps(store: EpisodeStore, one: int, other: int) -> int:

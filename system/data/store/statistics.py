@@ -19,8 +19,8 @@ class DatasetStatistics:
         observation_mean, observation_std: of o_0 … o_{L−1}, by dimension; a constant dimension has std 1.
             Frames and tokens are not normalised: 0 and 1.
         reward_mean, reward_std: of r_t.
-        return_mean, return_std: of the returns-to-go of complete episodes; 0 and 1 where there is none.
-        target_returns: for each step the largest return-to-go that a complete episode had there or before; it
+        return_mean, return_std: of the returns-to-go that are known; 0 and 1 where there is none.
+        target_returns: for each step the largest known return-to-go that an episode had there or before; it
             never falls; −inf where there is none.
         low_returns: likewise the smallest one, or 0 if that is smaller; it never rises.
         num_episodes, num_steps: how much was counted.
@@ -50,20 +50,20 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
     """Statistics of a store; pass the training split only.
 
     Args:
-        store: at least one episode; of continuous control at least one of them complete.
+        store: at least one episode; of continuous control at least one known return-to-go.
         max_episode_steps: the environment's time limit, the length of the target-return table.
 
     Raises:
-        DataError: no episode is complete where the returns-to-go are learnt from.
+        DataError: no return-to-go is known where they are learnt from.
     """
-    if not store.complete.any() and store.observations.dtype == np.float32:
+    if not store.returns_valid.any() and store.observations.dtype == np.float32:
         raise DataError(
             f"none of {store.num_episodes} episodes is complete: no return-to-go is known of what was cut before "
             f"the time limit of {max_episode_steps} steps; dataset.cut_episodes: complete takes what was seen for "
-            "all, environment.max_episode_steps is another limit"
+            "all, continued lets it go on, environment.max_episode_steps is another limit"
         )
     observation_mean, observation_std = _observation_moments(store)
-    returns = store.returns_to_go[np.repeat(store.complete, store.lengths)]
+    returns = store.returns_to_go[store.returns_valid]
     episode_returns = store.episode_returns
     reward_mean, reward_std = _moments(store.rewards)
     return_mean, return_std = _moments(returns)
@@ -87,7 +87,7 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
 
 
 def target_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
-    """The largest return-to-go that complete episodes had until each step.
+    """The largest known return-to-go that episodes had until each step.
 
     The largest at the very step would fall towards the longest episode's end, whether that failed there or ran
     into the time limit, and a policy that sees no clock would be asked to fail. What was reachable earlier is
@@ -98,27 +98,27 @@ def target_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[
         max_episode_steps: length of the table.
 
     Returns:
-        One value a step, none smaller than the one before; −inf if no episode is complete.
+        One value a step, none smaller than the one before; −inf before the first one that is known.
     """
     return np.maximum.accumulate(_table(store, max_episode_steps, np.maximum, -np.inf))
 
 
 def low_return_table(store: EpisodeStore, max_episode_steps: int) -> Float32[np.ndarray, "max_episode_steps"]:
-    """The smallest return-to-go that complete episodes had until each step, nowhere above 0.
+    """The smallest known return-to-go that episodes had until each step, nowhere above 0.
 
     Targets lie between this and the largest one: of returns that are never negative they are a multiple of the
     largest.
 
-    Args, Returns: as of `target_return_table`; 0 if no episode is complete.
+    Args, Returns: as of `target_return_table`; 0 before the first one that is known.
     """
     lowest = np.minimum.accumulate(_table(store, max_episode_steps, np.minimum, np.inf))
     return np.minimum(lowest, np.float32(0.0))
 
 
 def _table(store: EpisodeStore, length: int, extreme: np.ufunc, unknown: float) -> Float32[np.ndarray, "length"]:
-    """An extreme of the returns-to-go at each step; beyond the longest complete episode its last value."""
+    """An extreme of the known returns-to-go at each step; beyond the last one of them its value."""
     step = np.arange(store.num_steps) - np.repeat(store.step_offsets[:-1], store.lengths)
-    counted = np.repeat(store.complete, store.lengths) & (step < length)
+    counted = store.returns_valid & (step < length)
     table = np.full(length, unknown, dtype=np.float32)
     extreme.at(table, step[counted], store.returns_to_go[counted])
     known = np.flatnonzero(np.isfinite(table))

@@ -106,8 +106,6 @@ def validate(config: RunConfig) -> None:
             f"planner.support_threshold: {config.planner.support_threshold:g} is for planners that look at "
             f"likelihoods, and family {NAME} has none"
         )
-    if config.planner.precision != "float32":
-        raise ConfigError(f"planner.precision: {config.planner.precision} is not offered by family {NAME}")
 
 
 CHANGED = {

@@ -7,13 +7,14 @@ Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from system.decisions import Context
-from system.families.masked_trajectory.masks import RETURNS, REWARDS, STATES, forward_dynamics
-from system.families.masked_trajectory.model import MaskedTrajectoryModel, Reconstruction
+from system.families.masked_trajectory.masks import RETURNS, REWARDS
+from system.families.masked_trajectory.model import MaskedTrajectoryModel
+from system.families.masked_trajectory.plan_imagination import imagine_plans
 from system.families.masked_trajectory.proposals import Proposals, ReturnConditioned
-from system.families.masked_trajectory.windows import repeat_context, window_tokens
+from system.models.optimizer_state import full_precision
 from system.models.protocols import Imagination
 from system.values.critics import ValueNetworks
 
@@ -40,29 +41,15 @@ class _GuidedModel:
         """Candidates of the configured origin."""
         return self.proposals(context, horizon=horizon, num_candidates=num_candidates, generator=generator)
 
-    def _predict(
-        self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"], modalities: tuple[int, ...]
-    ) -> tuple[Float[torch.Tensor, "B N H S"], Reconstruction]:
-        batch, count, horizon = actions.shape[:3]
-        current = context.observations.shape[1] - 1
-        repeated = repeat_context(context, count)
-        tokens = window_tokens(repeated, horizon, actions.flatten(0, 1))
-        mask = forward_dynamics(self.model.config.context_length, current)
-        predicted = self.model.reconstruct(tokens, mask, first_step=current, modalities=modalities)
-        # Position `current` of the output is a reconstruction of what is known exactly; keep the truth.
-        truth = repeated.observations[:, -1:]
-        observations = torch.cat([truth, predicted.states[:, 1:]], dim=1)
-        return observations.unflatten(0, (batch, count)), predicted
-
 
 class ReturnGuided(_GuidedModel):
     """Values are the model's own predicted returns-to-go (M³PC-M)."""
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """One forward pass; g_n is the return token at step n, which includes r_n."""
-        shape = actions.shape[:3]
-        observations, predicted = self._predict(context, actions, (STATES, RETURNS, REWARDS))
-        return Imagination(observations, predicted.rewards.view(shape), predicted.returns.view(shape))
+        expected = imagine_plans(self.model, context, actions, (RETURNS, REWARDS))
+        assert expected.rewards is not None and expected.returns is not None
+        return Imagination(expected.states, expected.rewards, expected.returns)
 
 
 class CriticGuided(_GuidedModel):
@@ -92,9 +79,11 @@ class CriticGuided(_GuidedModel):
             observations = context.observations[:, None, -1:].expand(batch, count, 1, -1)
             rewards = observations.new_zeros(batch, count, 1)
         else:
-            observations, predicted = self._predict(context, actions, (STATES, REWARDS))
-            rewards = predicted.rewards.view(batch, count, horizon)
-        return Imagination(observations, rewards, self.critic.q(observations, actions))
+            expected = imagine_plans(self.model, context, actions, (REWARDS,))
+            assert expected.rewards is not None
+            observations, rewards = expected.states, expected.rewards
+        with full_precision(actions.device):
+            return Imagination(observations, rewards, self.critic.q(observations, actions))
 
 
 class FirstActionGuided(CriticGuided):

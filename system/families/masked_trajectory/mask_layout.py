@@ -51,9 +51,8 @@ def layout_of(mask: Mask | MaskLayout, device: torch.device) -> MaskLayout:
     return (mask if isinstance(mask, MaskLayout) else lay_out(mask)).to(device)
 
 
-@lru_cache(maxsize=256)
 def inference_layout(name: MaskName, length: int, current: int, device: torch.device) -> MaskLayout:
-    """The layout of a named mask, which is made once.
+    """The layout of a named mask, which is made once; compiled and exported programs have one of their own.
 
     Args:
         name: of the mask.
@@ -61,4 +60,11 @@ def inference_layout(name: MaskName, length: int, current: int, device: torch.de
         current: step that the mask is about.
         device: of the model that is asked.
     """
+    if torch.compiler.is_compiling():
+        return layout_of(TASK_MASKS[name](length, current), device)
+    return _inference_layout(name, length, current, device)
+
+
+@lru_cache(maxsize=256)
+def _inference_layout(name: MaskName, length: int, current: int, device: torch.device) -> MaskLayout:
     return layout_of(TASK_MASKS[name](length, current), device)

@@ -168,11 +168,31 @@ class MaskedTrajectoryModel(nn.Module):
 
     def predict_actions(self, decoded: Float[torch.Tensor, "B Q D"]) -> ActionDistribution:
         """The distribution of each action."""
-        return self.actions.distribution(self.action_head(decoded))
+        return self.actions.distribution(self.action_head(decoded).float())
 
     def standardize_states(self, states: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B S"]:
         """(state − mean) / std of the training split."""
         return (states - self.observation_mean) / self.observation_std
+
+    def read(
+        self, modality: int, contents: Float[torch.Tensor, "B K inputs"], steps: slice
+    ) -> Float[torch.Tensor, "B K D"]:
+        """Tokens of some steps as the encoder reads them, from standardised contents."""
+        return self.embeddings[modality](contents) + self.encoder_modality[modality] + self.positions[steps]
+
+    def place(
+        self, modality: int, encoded: Float[torch.Tensor, "B K D"], steps: slice
+    ) -> Float[torch.Tensor, "B K D"]:
+        """Encoder outputs of some steps as the decoder reads them."""
+        embedded = self.decoder_embeddings[modality](encoded)
+        return embedded + self.decoder_modality[modality] + self.positions[steps]
+
+    def holes(self) -> Float[torch.Tensor, "M T D"]:
+        """What the decoder reads where tokens are hidden."""
+        length = self.config.context_length
+        masked = self.mask_tokens.expand(-1, length, -1)
+        rows = [self.place(modality, masked[modality, None], slice(None)) for modality in range(NUM_MODALITIES)]
+        return torch.cat(rows)
 
     def _valid_tokens(self, tokens: Tokens, layout: MaskLayout) -> Bool[torch.Tensor, "B M T"]:
         """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
@@ -195,13 +215,12 @@ class MaskedTrajectoryModel(nn.Module):
             actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
-        embedded = torch.cat([embed(content) for embed, content in zip(self.embeddings, contents, strict=True)], 1)
-        place = (self.encoder_modality + self.positions).flatten(0, 1)
+        everything = slice(None)
+        embedded = torch.cat([self.read(modality, each, everything) for modality, each in enumerate(contents)], 1)
         number = layout.seen.numel()
         visible = layout.visible.clamp_max(number - 1)
         attended = valid.flatten(1).index_select(1, visible) & (layout.visible < number)
-        tokens_read = embedded.index_select(1, visible) + place.index_select(0, visible)
-        return self.encoder(tokens_read, attention_mask(attended))
+        return self.encoder(embedded.index_select(1, visible), attention_mask(attended))
 
     def _decode(
         self,
@@ -217,18 +236,13 @@ class MaskedTrajectoryModel(nn.Module):
         holes = self.mask_tokens.expand(-1, length, -1).flatten(0, 1)
         holes = torch.cat([holes, holes[:1]]).to(encoded.dtype).expand(batch, -1, -1)
         window = holes.index_copy(1, layout.visible, encoded)[:, :number].unflatten(1, (NUM_MODALITIES, length))
-        rows = [
-            self.decoder_embeddings[modality](window[:, modality])
-            + self.decoder_modality[modality]
-            + self.positions
-            for modality in range(NUM_MODALITIES)
-        ]
+        rows = [self.place(modality, window[:, modality], slice(None)) for modality in range(NUM_MODALITIES)]
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
     def _latest_visible_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
         """For each step the newest state that is visible at or before it; the mean state where there is none."""
         steps = torch.arange(layout.seen.shape[1], device=layout.seen.device)
-        latest = torch.where(layout.seen[STATES], steps, -1).cummax(dim=0).values
+        latest = torch.where(layout.seen[STATES] & (steps <= steps[:, None]), steps, -1).amax(dim=1)
         index = latest.clamp_min(0)
         known = (latest >= 0) & tokens.valid[:, index]
         return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)

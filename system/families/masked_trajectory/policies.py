@@ -31,6 +31,7 @@ from system.families.masked_trajectory.guidance import (
 from system.families.masked_trajectory.proposals import ActorInModel
 from system.families.masked_trajectory.windows import action_distribution
 from system.models.protocols import PlanningModel
+from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
 from system.planning.forward_mpc import forward_mpc
 from system.planning.history import History
@@ -78,7 +79,7 @@ class PlannedPolicy:
         plan: Callable[..., Plan] = forward_mpc,
     ) -> None:
         self.agent = agent
-        self.model = model
+        self.model = accelerated(model, agent.device, config.precision)
         self.config = config
         self.plan = plan
 

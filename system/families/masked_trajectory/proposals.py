@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Shaped
 
 from system.decisions import Context
-from system.families.masked_trajectory.masks import STATES, forward_dynamics
 from system.families.masked_trajectory.model import MaskedTrajectoryModel
-from system.families.masked_trajectory.windows import action_distribution, repeat_context, window_tokens
+from system.families.masked_trajectory.plan_imagination import imagine_plans
+from system.families.masked_trajectory.windows import action_distribution
+from system.models.optimizer_state import full_precision
 from system.values.critics import ValueNetworks
 
 
@@ -64,18 +65,16 @@ class ActorInModel:
 
         That mask sees the whole plan; the steps that are not decided yet go on with the newest decision.
         """
-        batch, current = len(context.observations), context.observations.shape[1] - 1
-        repeated = repeat_context(context, num_candidates)
-        mask = forward_dynamics(self.model.config.context_length, current)
-        observations, decided = repeated.observations[:, -1], []
+        batch = len(context.observations)
+        observations = context.observations[:, -1].repeat_interleave(num_candidates, dim=0)
+        decided: list[torch.Tensor] = []
         for step in range(horizon):
-            distribution = self.values.policy(observations).spread_by(self.spread)
+            with full_precision(observations.device):
+                distribution = self.values.policy(observations).spread_by(self.spread)
             action = distribution.sample(1, generator)[0].unflatten(0, (batch, num_candidates))
             action[:, 0] = distribution.mode().unflatten(0, (batch, num_candidates))[:, 0]
-            decided.append(action.flatten(0, 1))
+            decided.append(action)
             if step < horizon - 1:
-                plan = torch.stack(decided + [decided[-1]] * (horizon - 1 - step), dim=1)
-                tokens = window_tokens(repeated, horizon, plan)
-                predicted = self.model.reconstruct(tokens, mask, first_step=current, modalities=(STATES,))
-                observations = predicted.states[:, step + 1]
-        return torch.stack(decided, dim=1).unflatten(0, (batch, num_candidates))
+                plan = torch.stack(decided + [action] * (horizon - 1 - step), dim=2)
+                observations = imagine_plans(self.model, context, plan, ()).states[:, :, step + 1].flatten(0, 1)
+        return torch.stack(decided, dim=2)

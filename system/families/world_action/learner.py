@@ -56,6 +56,7 @@ Source: JOWA sections 4.1 and 4.3, eqs. 4 and 8–10; facts of its public code a
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -75,15 +76,20 @@ from system.families.world_action.losses import (
     world_losses,
 )
 from system.families.world_action.model import without_dropout
+from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
     flatten_optimizer,
+    has_fused_steps,
     keep_gradients,
     mixed_precision,
     rate_factor,
+    rates_as_tensors,
     restore_optimizer,
+    set_learning_rate,
     step_if_finite,
+    step_where_finite,
 )
 from system.seeding import derive_seed
 from system.types import SegmentBatch, TransitionBatch
@@ -102,9 +108,14 @@ def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int, t
 
 
 def make_optimizers(
-    agent: WorldActionAgent, training: WorldActionTrainingConfig
+    agent: WorldActionAgent, training: WorldActionTrainingConfig, *, graphed: bool = False
 ) -> dict[str, torch.optim.Optimizer]:
     """The optimisers of the model's parameters, by their names in checkpoints.
+
+    Args:
+        agent: whose model.
+        training: which optimisers, and their rates.
+        graphed: whether their steps are recorded (`system.models.graphed_step`).
 
     Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW. Its steps are
     scaled to the size of AdamW's, so that its rate is a multiple, `training.muon_rate_factor`, of AdamW's.
@@ -113,9 +124,12 @@ def make_optimizers(
     if training.optimizer == "muon":
         matrices = [each for each in agent.model.backbone.parameters() if each.ndim == 2]
     groups = decayed_groups(agent.model, training.weight_decay, without=matrices)
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        "world_action_optimizer": torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
-    }
+    adamw = torch.optim.AdamW(
+        groups, lr=training.learning_rate, fused=has_fused_steps(agent.device), capturable=graphed
+    )
+    if graphed:
+        rates_as_tensors(adamw, agent.device)
+    optimizers: dict[str, torch.optim.Optimizer] = {"world_action_optimizer": adamw}
     if matrices:
         optimizers["backbone_optimizer"] = torch.optim.Muon(
             matrices,
@@ -150,10 +164,19 @@ class WorldActionLearner:
         self.shard = shard
         self.device = agent.model.token_table.device
         training = config.method.training
-        self.optimizers = make_optimizers(agent, training)
+        # Several learners average their gradients on the host; recorded kernels may differ from launched ones; and
+        # Muon has no step that a gradient which is not finite leaves undone by itself.
+        is_alone = average_gradients is keep_gradients
+        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
+        graphed = graphed and training.optimizer == "adamw"
+        self.optimizers = make_optimizers(agent, training, graphed=graphed)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
         self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
         self.autocast = mixed_precision(config.precision, self.device)
+        self._steps = {
+            world_alone: repeated_step(partial(self._learn, world_alone), self.device, graphed=graphed)
+            for world_alone in (False, True)
+        }
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -173,22 +196,16 @@ class WorldActionLearner:
         if self._imagines(stage, step):
             windows, imagined = self._imagine(windows)
         self._move_target(stage, step)
-        with self._dropout_stream(stage, step), self.autocast:
-            loss, metrics = self._loss(windows, self._learns_world_alone(stage, step), imagined)
         training = self.config.method.training
         rate = learning_rate_at(training, stage, step, self.config.pretrain.update_steps)
         for optimizer in self.optimizers.values():
             factor = training.muon_rate_factor if isinstance(optimizer, torch.optim.Muon) else 1.0
-            for group in optimizer.param_groups:
-                group["lr"] = factor * rate
-        self.agent.model.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = list(self.agent.model.parameters())
-        self.average_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, training.gradient_clip)
-        for optimizer in self.optimizers.values():
-            step_if_finite(optimizer, norm)
-        return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}
+            set_learning_rate(optimizer, factor * rate)
+        world_alone = self._learns_world_alone(stage, step)
+        with self._dropout_stream(stage, step):
+            if imagined is None:
+                return self._steps[world_alone](vars(windows))
+            return self._learn(world_alone, vars(windows), imagined)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights and moments, flat and named."""
@@ -203,10 +220,25 @@ class WorldActionLearner:
         self.agent.load_state_dict(weights)
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, name, state)
+        for each in self._steps.values():
+            each.forget()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs."""
         return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+
+    def _learn(self, world_alone: bool, windows: Tensors, imagined: ImaginedEnds | None = None) -> Tensors:
+        with self.autocast:
+            loss, metrics = self._loss(TokenWindows(**windows), world_alone, imagined)
+        self.agent.model.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.agent.model.parameters())
+        self.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.method.training.gradient_clip)
+        for optimizer in self.optimizers.values():
+            advance = step_if_finite if isinstance(optimizer, torch.optim.Muon) else step_where_finite
+            advance(optimizer, norm)
+        return {**{name: value.detach() for name, value in metrics.items()}, "jowa/gradient_norm": norm}
 
     def _loss(
         self, windows: TokenWindows, world_alone: bool, imagined: ImaginedEnds | None = None
