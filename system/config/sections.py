@@ -99,7 +99,7 @@ class CriticConfig:
 class PlannerConfig:
     name: str = setting("", doc="a registered planner; empty: the family's own")
     guidance: Literal["critic", "return", "none"] = setting(
-        "critic", doc="where values come from; none draws without guidance"
+        "return", doc="where values come from; none draws without guidance"
     )
     proposals: Literal["model", "actor"] = setting(
         "model", doc="whose plans are the candidates: the sequence model's, or the reference actor's in the model"
@@ -109,7 +109,7 @@ class PlannerConfig:
     )
     horizon: int = setting(4, low=0, high=64, doc="planned actions h; 1 looks at values alone, 0 no planning")
     td_lambda: float = setting(0.6, low=0.0, high=1.0, doc="λ of eq. 3 and of beam search")
-    temperature: float = setting(0.5, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
+    temperature: float = setting(1.0, low=0.0, high=1e9, doc="ξ of eq. 4; multiplies the utility")
     utility_scale: Literal["raw", "standardized"] = setting(
         "standardized", doc="divide utilities by their standard deviation over the candidates first"
     )

@@ -33,7 +33,7 @@ def test_every_block_runs_after_those_before_it(
     said = capsys.readouterr().out
     assert "planner.horizn: unknown key; did you mean planner.horizon?" in said
     assert "tensor(6.8500)" in said
-    assert "cautious_mpc_q" in said
+    assert "cautious_mpc_m" in said
     assert "cautious cautious_mpc\n" in said
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "policy", "robot.jsonl"}
 

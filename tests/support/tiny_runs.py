@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "model": {"context_length": 4, "width": 16, "encoder_layers": 1, "decoder_layers": 1, "num_heads": 2},
     "training": {"batch_size": 8, "warmup_steps": 2},
     "critic": {"hidden_width": 16, "batch_size": 16, "updates_per_step": 1},
-    "planner": {"horizon": 2, "num_candidates": 4},
+    "planner": {"guidance": "critic", "horizon": 2, "num_candidates": 4},
     "pretrain": {"update_steps": 20},
     "online": {
         "env_steps": 60,

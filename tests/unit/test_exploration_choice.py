@@ -29,9 +29,9 @@ MEASURED = [
         ("best", MEASURED, Exploration("rcbc_mean", 1.0)),
         ("best", [*MEASURED, record("q_only", 51.0, 0.6)], Exploration("q_only", 0.6)),
         ("best", [*MEASURED, record("forward_mpc_am", 52.0, None)], Exploration("forward_mpc_am", 1.0)),
-        ("configured", MEASURED, Exploration("forward_mpc_q", 0.8)),
-        ("best", [], Exploration("forward_mpc_q", 1.0)),
-        ("configured", MEASURED[:4], Exploration("forward_mpc_q", 1.0)),
+        ("configured", MEASURED, Exploration("forward_mpc_m", 0.6)),
+        ("best", [], Exploration("forward_mpc_m", 1.0)),
+        ("configured", MEASURED[:3], Exploration("forward_mpc_m", 1.0)),
     ],
 )
 def test_the_best_measured_policy_that_can_draw_explores(

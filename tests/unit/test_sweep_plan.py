@@ -118,7 +118,7 @@ def test_the_best_is_a_preset(tmp_path: Path) -> None:
         ({"scheduler": "asha", "set": {"online.env_steps": 0}}, "scheduler: asha judges by online evaluations"),
         (
             {"set": {"evaluation.policies": ["iql", "q_only"]}},
-            "space.masked_trajectory.training.learning_rate: .* never fits: .*must hold forward_mpc_q",
+            "space.masked_trajectory.training.learning_rate: .* never fits: .*must hold forward_mpc_m",
         ),
     ],
 )
@@ -132,5 +132,9 @@ def test_a_shipped_sweep_can_be_read(name: str) -> None:
     config = load_sweep(name, [], sweeps=SHIPPED, presets=PRESETS)
     assert config.space
     assert (config.kind == "planner") == (config.config is None)
+    if config.kind == "run":
+        plan = plan_sweep(config, presets=PRESETS)
+        assert all(plan.fit(point) for point in plan.space.grid())
+        return
     with pytest.raises(ConfigError, match=r"checkpoint: needed .*--set checkpoint="):
         plan_sweep(config, presets=PRESETS)
