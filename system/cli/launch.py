@@ -14,6 +14,8 @@ from typing import Any
 
 from system.cli.options import refuse_address, resolve_run, resolve_tracking_uri
 from system.cli.registering import check_model_name, register_files
+from system.cli.report import FOLDER as REPORT_FOLDER
+from system.cli.report import write_page
 from system.config import RunConfig
 from system.config.loading import flatten, to_dict
 from system.data.prepared import PreparedData
@@ -213,7 +215,17 @@ def work(
         run_dir.write_summary(summary)
         tracker.log_artifact(Artifact(run_dir.path / SUMMARY))
         tracker.set_tags({DESCRIPTION: f"```\n{format_summary(summary)}\n```"})
+        if config.tracking.mlflow:
+            _track_page(run_dir, tracker)
     return summary
+
+
+def _track_page(run_dir: RunDirectory, tracker: Tracker) -> None:
+    """Tables, curves and plans on one page, for whoever looks at the run in MLflow; the run is done without it."""
+    try:
+        tracker.log_artifact(Artifact(write_page(run_dir.path), REPORT_FOLDER))
+    except Exception as error:  # noqa: BLE001 - whatever drawing raises costs a page, not the run
+        tracker.note(f"report: the page could not be made ({type(error).__name__}: {error})")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 EXPLORATION_METRIC = "rollout/return_mean"
 MAX_EVENTS = 2_000_000
 LARGEST_NUMBER = 1e30
+FOLDER = "report"
+"""Of a run's own report, in its directory."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +16,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", type=Path, nargs="+", help="run directories; those that differ in seed are paired"
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="write report.md, report.csv and figures into this folder"
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="write report.md, report.csv and figures into this folder; with --html and one run: report/ in it",
     )
     parser.add_argument(
         "--html", action="store_true", help="write report.html there too, one page with everything in it"
@@ -39,24 +44,48 @@ def execute(arguments: argparse.Namespace) -> int:
     from system.reports.comparison import format_report
     from system.reports.finished_runs import group_runs, load_runs
 
-    if arguments.html and arguments.output is None:
-        raise ConfigError("--html: needs --output DIR, the folder for the page")
+    output: Path | None = arguments.output
+    if arguments.html and output is None:
+        if len(arguments.runs) > 1:
+            raise ConfigError("--html: of several runs needs --output DIR, the folder for the page")
+        output = arguments.runs[0] / FOLDER
     import_modules([name.strip() for name in arguments.modules.split(",") if name.strip()], "--modules")
     runs = [run for path in arguments.runs for run in load_runs(path)]
     groups = group_runs(runs)
     print(format_report(groups))
-    if arguments.output is None:
+    if output is None:
         return 0
 
     from system.reports.files import write_report
 
     exploration = {run.file: read_exploration(run.file.parent) for run in runs}
     try:
-        written = write_report(groups, arguments.output, exploration, page=arguments.html)
+        written = write_report(groups, output, exploration, page=arguments.html)
     except OSError as error:
-        raise ConfigError(f"--output: {arguments.output} cannot be written ({error})") from None
+        raise ConfigError(f"--output: {output} cannot be written ({error})") from None
     print(f"\nwritten: {', '.join(map(str, written))}")
     return 0
+
+
+def write_page(run_dir: Path) -> Path:
+    """The page of one finished run.
+
+    Args:
+        run_dir: holds its summary, log and figures.
+
+    Returns:
+        The page, in the run's folder `report/`.
+    """
+    from system.reports.files import write_report
+    from system.reports.finished_runs import group_runs, load_runs
+
+    runs = load_runs(run_dir)
+    exploration = {run.file: read_exploration(run_dir) for run in runs}
+    return next(
+        path
+        for path in write_report(group_runs(runs), run_dir / FOLDER, exploration, page=True)
+        if path.suffix == ".html"
+    )
 
 
 def read_exploration(run_dir: Path) -> list[tuple[float, float]]:

@@ -31,7 +31,7 @@ def render_page(parts: Sequence[tuple[Section, Mapping[str, Path]]]) -> str:
     """The whole page.
 
     Args:
-        parts: each group's section, and its pictures (PNG files) by caption.
+        parts: each group's section, and its pictures (PNG and GIF files) by caption.
     """
     body = "\n".join(_section(section, pictures) for section, pictures in parts)
     return (
@@ -57,8 +57,9 @@ def _section(section: Section, pictures: Mapping[str, Path]) -> str:
 def _picture(caption: str, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     text = escape(caption)
+    kind = path.suffix.removeprefix(".")
     return (
-        f'<figure>\n<img src="data:image/png;base64,{data}" alt="{text}">\n'
+        f'<figure>\n<img src="data:image/{kind};base64,{data}" alt="{text}">\n'
         f"<figcaption>{text}</figcaption>\n</figure>"
     )
 

@@ -16,6 +16,9 @@ from system.reports.game_report import describe_games
 SCORES_CAPTION = "Scores by policy and stage"
 CURVES_CAPTION = "Scheduled evaluations over online env steps, each before a roll-back"
 
+FIGURES = "figures"
+"""Where a run draws what its evaluations show."""
+
 Exploration = Mapping[Path, Sequence[tuple[float, float]]]
 
 
@@ -26,7 +29,7 @@ def write_report(groups: Sequence[Group], folder: Path, exploration: Exploration
         groups: what is reported.
         folder: made if it is not there.
         exploration: (env steps, return) of exploring episodes, by a run's summary.json; runs may lack it.
-        page: whether to write the page.
+        page: whether to write the page, which has the runs' own figures too.
 
     Returns:
         The files, the reports before the pictures.
@@ -49,7 +52,9 @@ def write_report(groups: Sequence[Group], folder: Path, exploration: Exploration
         "report.csv": report_frame(groups).to_csv(index=False),
     }
     if page:
-        texts["report.html"] = render_page(list(zip(sections, pictures, strict=True)))
+        shown = [drawn | _own_pictures(group) for group, drawn in zip(groups, pictures, strict=False)]
+        shown += pictures[len(groups) :]
+        texts["report.html"] = render_page(list(zip(sections, shown, strict=True)))
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts] + [path for drawn in pictures for path in drawn.values()]
@@ -91,6 +96,16 @@ def _draw(group: Group, folder: Path, name: str, exploration: Exploration) -> di
     if curves:
         pictures[CURVES_CAPTION] = folder / f"learning_curves_{name}.png"
         draw_learning_curves(curves, unit, pictures[CURVES_CAPTION])
+    return pictures
+
+
+def _own_pictures(group: Group) -> dict[str, Path]:
+    """What the runs drew of themselves, plans first, by a caption that tells the seed and what is seen."""
+    pictures = {}
+    for run in group.runs:
+        drawn = [*(run.file.parent / FIGURES).glob("*.png"), *(run.file.parent / FIGURES).glob("*.gif")]
+        for path in sorted(drawn, key=lambda path: (not path.stem.startswith("plans"), path.stem)):
+            pictures[f"seed {run.seed}: {path.stem.replace('_', ' ')}"] = path
     return pictures
 
 

@@ -34,6 +34,9 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
     )
     assert low <= mean <= high
 
+    assert [each.path for each in client.list_artifacts(version.run_id, "report")] == ["report/report.html"]
+    assert (tmp_path / "run" / "report" / "report.html").read_text().count("data:image/") > 2
+
     tables = []
     for checkpoint in ("run", "models:/toy/1", "models:/toy/1"):
         assert main(["evaluate", checkpoint, "--policies", "rcbc_mean", "--quiet"]) == 0
@@ -47,6 +50,20 @@ def test_a_registered_checkpoint_is_described_versioned_and_evaluated(
         error = capsys.readouterr().err
         assert error.startswith(f"o2o: error: {message}")
         assert error.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_made_does_not_cost_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no pen")
+
+    monkeypatch.setattr("system.reports.files.write_report", fail)
+    config = write_tiny_config(tmp_path, tracking={"mlflow": True}, online={"env_steps": 0})
+    words = ["--run-dir", str(tmp_path / "run"), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    assert main(["run", str(config), *words]) == 0
+    assert "report: the page could not be made (ValueError: no pen)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_what_cannot_be_registered_is_refused_before_the_work(

@@ -250,6 +250,22 @@ def test_the_page_holds_everything_and_asks_for_nothing(
     assert "<script" not in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_the_page_of_a_run_shows_what_it_drew_of_itself_plans_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", make_summary(SCORED))
+    (run / "figures").mkdir()
+    drawn = {"utilities.png": b"u", "plans_offline.png": b"p", "imagined_offline.gif": b"g"}
+    for name, content in drawn.items():
+        (run / "figures" / name).write_bytes(content)
+    report(capsys, run, "--html")
+    text = (run / "report" / "report.html").read_text()
+    places = [text.find(f">seed 0: {name}<") for name in ("plans offline", "imagined offline", "utilities")]
+    assert -1 < places[0] < places[1] < places[2]
+    for kind, content in (("png", b"u"), ("png", b"p"), ("gif", b"g")):
+        assert f"data:image/{kind};base64,{base64.b64encode(content).decode()}" in text
+
+
 def test_whatever_a_section_holds_is_text_on_the_page() -> None:
     hostile = "<img src=x onerror='y'>&\"|"
     table = TextTable([hostile], [[hostile]], frozenset({hostile}))
@@ -348,7 +364,7 @@ def test_exploration_is_read_from_the_log_as_the_last_resumption_left_it(tmp_pat
 
 def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", make_summary(SCORED))
-    assert "--output" in refuse(capsys, run, "--html")
+    assert "--output" in refuse(capsys, run, run, "--html")
     (tmp_path / "file").write_text("mine")
     assert main(["report", str(run), "--output", str(tmp_path / "file")]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
