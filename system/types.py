@@ -226,6 +226,9 @@ class UtilityRanking:
         horizon: actions of a candidate; None where the plans do not tell.
         num_candidates: compared at a state, at most.
         num_left_out: states that were not reached again, or at which nothing differed.
+        episodes: of each of these states the number of its episode.
+        reachable: Spearman's, of the return and what a linear reading of the first actions expects of candidates
+            that it was not fitted to; one for each state where there are candidates enough to fit it.
     """
 
     correlations: list[float]
@@ -233,6 +236,8 @@ class UtilityRanking:
     horizon: int | None
     num_candidates: int
     num_left_out: int
+    episodes: list[int]
+    reachable: list[float] = field(default_factory=list)
 
 
 def _tuples(value: Any) -> Any:

@@ -17,11 +17,11 @@ def ranking_record(stage: str, environment: str, policy: str, ranking: UtilityRa
     Args:
         stage: `offline` or `online`.
         environment, policy: what was played, and by which planner.
-        ranking: its states; means and intervals are None where none could be compared, intervals of a single one
-            too.
+        ranking: its states; means and intervals are None where none could be compared, intervals of a single
+            episode too: states of one episode are alike, so that intervals are over episodes.
     """
-    spearman, ci95 = _mean_and_interval(ranking.correlations)
-    gain_share, gain_share_ci95 = _mean_and_interval(ranking.gain_shares)
+    spearman, ci95 = _mean_and_interval(ranking.correlations, ranking.episodes)
+    gain_share, gain_share_ci95 = _mean_and_interval(ranking.gain_shares, ranking.episodes)
     return {
         "stage": stage,
         "environment": environment,
@@ -34,6 +34,7 @@ def ranking_record(stage: str, environment: str, policy: str, ranking: UtilityRa
         "gain_share": gain_share,
         "gain_share_ci95": gain_share_ci95,
         "left_out": ranking.num_left_out,
+        "reachable": float(np.mean(ranking.reachable)) if ranking.reachable else None,
     }
 
 
@@ -51,6 +52,8 @@ def format_rankings(records: Sequence[Record]) -> str:
     lines = ["utilities against executed candidates: Spearman [95 %], share of the possible gain [95 %]"]
     for name, each in zip(names, records, strict=True):
         left_out = f", {each['left_out']} left out" if each["left_out"] else ""
+        if each.get("reachable") is not None:
+            left_out += f"; linearly reachable {each['reachable']:+.2f}"
         lines.append(
             f"{each['stage'] + ':':<9}{name:<{width}}  {_cell(each['spearman'], each['ci95'])}  "
             f"{_cell(each['gain_share'], each['gain_share_ci95'])}  ({each['states']} states{left_out})"
@@ -58,8 +61,13 @@ def format_rankings(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _mean_and_interval(values: list[float]) -> tuple[float | None, list[float] | None]:
-    return (float(np.mean(values)), interval_of(np.array(values))) if values else (None, None)
+def _mean_and_interval(values: list[float], episodes: list[int]) -> tuple[float | None, list[float] | None]:
+    """Over all states, and of the means of their episodes."""
+    if not values:
+        return None, None
+    found = np.array(values)
+    means = [found[np.array(episodes) == episode].mean() for episode in dict.fromkeys(episodes)]
+    return float(found.mean()), interval_of(np.array(means))
 
 
 def _cell(value: float | None, interval: Sequence[float] | None) -> str:

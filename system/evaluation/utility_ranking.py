@@ -7,12 +7,12 @@ played again, from its seed and its actions, so that it works for every environm
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.rollouts import Perceive, play_episodes
@@ -21,6 +21,10 @@ from system.planning.history import History
 from system.types import Episode, UtilityRanking
 
 STATES_PER_EPISODE = 5
+
+CANDIDATES_PER_COEFFICIENT = 8
+FOLDS = 8
+RIDGE = 3.0
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,61 @@ def rank_utilities(
     episodes = [(seeds[played.position], played.episode) for played in play.episodes]
     states = _choose_states(episodes, num_states, np.random.default_rng(first_seed))
     together = max(1, environments.num_environments // num_candidates)
-    correlations, shares, left_out = [], [], num_states - len(states)
+    ranking = UtilityRanking([], [], None, num_candidates, num_states - len(states), [])
     horizon: int | None = None
     for start in range(0, len(states), together):
-        copies = _Copies(environments, states[start : start + together], num_candidates, history_length, perceive)
-        for utilities, returns in copies.compare(planner, follower, follow_steps, discount, generator):
-            if len(returns) < 2 or np.ptp(utilities) == 0.0 or np.ptp(returns) == 0.0:
-                left_out += 1
-                continue
-            correlations.append(spearman(utilities, returns))
-            possible = returns.max() - returns.mean()
-            shares.append(float((returns[utilities.argmax()] - returns.mean()) / possible))
+        chunk = states[start : start + together]
+        copies = _Copies(environments, chunk, num_candidates, history_length, perceive)
+        compared = copies.compare(planner, follower, follow_steps, discount, generator)
+        for state, (actions, utilities, returns) in zip(chunk, compared, strict=True):
+            _note(ranking, state, actions, utilities, returns)
         horizon = copies.horizon or horizon
-    return UtilityRanking(correlations, shares, horizon, num_candidates, left_out)
+    num_left_out = num_states - len(ranking.correlations)
+    return replace(ranking, horizon=horizon, num_left_out=num_left_out)
+
+
+def _note(
+    ranking: UtilityRanking, state: _State, actions: np.ndarray, utilities: np.ndarray, returns: np.ndarray
+) -> None:
+    """Adds a state's candidates, if anything differs between them."""
+    if len(returns) < 2 or np.ptp(utilities) == 0.0 or np.ptp(returns) == 0.0:
+        return
+    ranking.correlations.append(spearman(utilities, returns))
+    possible = returns.max() - returns.mean()
+    ranking.gain_shares.append(float((returns[utilities.argmax()] - returns.mean()) / possible))
+    ranking.episodes.append(state.seed)
+    expected = expected_linearly(actions, returns)
+    if expected is not None and np.ptp(expected) > 0.0:
+        ranking.reachable.append(spearman(expected, returns))
+
+
+def expected_linearly(
+    actions: Shaped[np.ndarray, "n *action"], returns: Float[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"] | None:
+    """What a linear function of a state's first actions expects of each, fitted to candidates of other folds.
+
+    How well this ranks is what a good utility could reach there: it is fitted to the very returns, at this state
+    alone, and judged by those that it has not seen. What is left is not linear, or chance.
+
+    Args:
+        actions, returns: of the candidates of one state.
+
+    Returns:
+        None of discrete actions, and where there are fewer than `CANDIDATES_PER_COEFFICIENT` candidates for each
+        coefficient.
+    """
+    if actions.ndim != 2 or len(actions) < CANDIDATES_PER_COEFFICIENT * (actions.shape[1] + 1):
+        return None
+    fold = np.arange(len(actions)) % FOLDS
+    expected = np.zeros(len(actions))
+    for held_out in range(FOLDS):
+        known = fold != held_out
+        mean, spread = actions[known].mean(0), actions[known].std(0) + 1e-9
+        inputs, asked = (actions[known] - mean) / spread, (actions[~known] - mean) / spread
+        level = returns[known].mean()
+        gram = inputs.T @ inputs + RIDGE * np.eye(actions.shape[1])
+        expected[~known] = level + asked @ np.linalg.solve(gram, inputs.T @ (returns[known] - level))
+    return expected
 
 
 def spearman(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> float:
@@ -129,8 +175,9 @@ class _Copies:
 
     def compare(
         self, planner: Policy, follower: Policy, follow_steps: int, discount: float, generator: torch.Generator
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each state the utilities of its candidates and their returns; none if it was not reached again."""
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each state the first actions of its candidates, their utilities and their returns; none if it was not
+        reached again."""
         reached = self._play_again()
         places = np.arange(len(self.states)) * self.per_state
         plan = planner.act(self.history, places, generator).plan
@@ -149,7 +196,8 @@ class _Copies:
         compared = []
         for index, copies in enumerate(rows):
             sound = np.isfinite(returns[copies])
-            compared.append((utilities[index, kept[index][: len(copies)]][sound], returns[copies][sound]))
+            chosen = kept[index][: len(copies)][sound]
+            compared.append((first_actions[index, chosen], utilities[index, chosen], returns[copies][sound]))
         return compared
 
     def _play_again(self) -> np.ndarray:

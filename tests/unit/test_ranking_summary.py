@@ -17,8 +17,10 @@ from system.types import UtilityRanking
 from tests.support import toy_family
 from tests.support.configs import masked_config, world_config
 
-RANKING = UtilityRanking([0.5, -0.5, 0.6], [1.0, -0.4, 0.3], horizon=4, num_candidates=12, num_left_out=2)
-NOTHING = UtilityRanking([], [], horizon=None, num_candidates=12, num_left_out=5)
+RANKING = UtilityRanking(
+    [0.5, -0.5, 0.6], [1.0, -0.4, 0.3], horizon=4, num_candidates=12, num_left_out=2, episodes=[1, 2, 3]
+)
+NOTHING = UtilityRanking([], [], horizon=None, num_candidates=12, num_left_out=5, episodes=[])
 
 
 def record(ranking: UtilityRanking = RANKING, **changes: Any) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def test_of_no_state_there_is_no_mean_and_of_one_no_interval(tmp_path: Path) -> 
     none = record(NOTHING)
     assert [none[name] for name in ("spearman", "ci95", "gain_share", "gain_share_ci95")] == [None] * 4
     assert ranking_figures(none) == {}
-    one = record(replace(NOTHING, correlations=[0.25], gain_shares=[0.5]))
+    one = record(replace(NOTHING, correlations=[0.25], gain_shares=[0.5], episodes=[1]))
     assert (one["spearman"], one["ci95"], one["gain_share_ci95"]) == (0.25, None, None)
     json.dumps([none, one], allow_nan=False)
     assert "–" in format_rankings([none]) and "5 left out" in format_rankings([none])
@@ -51,6 +53,23 @@ def test_of_no_state_there_is_no_mean_and_of_one_no_interval(tmp_path: Path) -> 
     assert not (tmp_path / "none.png").exists(), "there is nothing to show"
     draw_utility_ranking([none, one, record()], tmp_path / "some.png")
     assert (tmp_path / "some.png").stat().st_size > 0
+
+
+def test_intervals_are_over_episodes_whose_states_are_alike() -> None:
+    alike = replace(RANKING, correlations=[0.2, 0.2, 0.2, 0.8], gain_shares=[0.0] * 4, episodes=[7, 7, 7, 8])
+    found = record(alike)
+    assert found["spearman"] == pytest.approx(0.35)
+    means = replace(alike, correlations=[0.2, 0.8], gain_shares=[0.0] * 2, episodes=[7, 8])
+    assert found["ci95"] == pytest.approx(record(means)["ci95"])
+    assert record(replace(alike, episodes=[7] * 4))["ci95"] is None
+
+
+def test_what_is_reachable_is_said_where_it_is_known() -> None:
+    assert "reachable" not in format_rankings([record()])
+    assert record()["reachable"] is None
+    known = record(replace(RANKING, reachable=[0.5, 0.7]))
+    assert known["reachable"] == pytest.approx(0.6)
+    assert "linearly reachable +0.60" in format_rankings([known])
 
 
 def test_a_line_a_record_that_names_the_environment_where_there_are_several() -> None:

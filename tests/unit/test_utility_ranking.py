@@ -9,7 +9,7 @@ import torch
 
 from system.decisions import Plan
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.utility_ranking import rank_utilities, spearman
+from system.evaluation.utility_ranking import expected_linearly, rank_utilities, spearman
 from system.planning.acting import Decision
 from system.planning.history import History
 
@@ -161,3 +161,21 @@ def test_spearman(first: list, second: list, expected: float) -> None:
 def test_spearman_of_a_swap() -> None:
     """1 − 6 Σd² / (n (n² − 1)) without ties."""
     assert spearman(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])) == pytest.approx(1 - 12 / 60)
+
+
+def test_a_linear_reading_ranks_what_is_linear_and_nothing_else() -> None:
+    generator = np.random.default_rng(0)
+    actions = generator.normal(size=(64, 3))
+    linear = actions @ [1.0, -2.0, 0.5] + 100.0
+    expected = expected_linearly(actions, linear)
+    assert expected is not None
+    assert spearman(expected, linear) > 0.97
+    chance = [generator.normal(size=64) for _ in range(40)]
+    found = [spearman(np.asarray(expected_linearly(actions, returns)), returns) for returns in chance]
+    assert abs(np.mean(found)) < 0.2, "candidates are judged by a fit to others"
+
+
+def test_few_candidates_and_numbered_actions_tell_nothing_of_what_is_reachable() -> None:
+    assert expected_linearly(np.zeros((31, 3)), np.zeros(31)) is None
+    assert expected_linearly(np.zeros(64, np.int64), np.zeros(64)) is None
+    assert rank(lambda actions: actions).reachable == []
