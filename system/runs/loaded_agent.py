@@ -2,9 +2,9 @@
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,11 +108,12 @@ class LoadedAgent:
         """
         self._begins[list(environments)] = True
 
-    def act(self, observation: ArrayLike) -> np.ndarray | int:
+    def act(self, observation: ArrayLike | Mapping[str, Any]) -> np.ndarray | int:
         """Decides, and remembers the observation and the decision.
 
         Args:
-            observation: what the environment shows, or a batch of B with a leading axis.
+            observation: what the environment shows, or a batch of B with a leading axis; of a Dict its parts by
+                name, or the flat vector.
 
         Returns:
             The action in the environment's own bounds, float32 [A] or [B, A]; of discrete ones its number, an int
@@ -135,7 +136,7 @@ class LoadedAgent:
             return own
         return int(own[0]) if self.task.is_discrete else own[0]
 
-    def plan(self, observation: ArrayLike) -> Plan:
+    def plan(self, observation: ArrayLike | Mapping[str, Any]) -> Plan:
         """The plan that `act` would follow here, or the configured planner's where the policy does not plan.
 
         Nothing is remembered: `act` has yet to be called with the same observation.
@@ -165,9 +166,11 @@ class LoadedAgent:
             self._planning = make_policy(name, self._agent, self.task, self.config, self.config.planner)
         return self._planning
 
-    def _observed(self, observation: ArrayLike) -> tuple[np.ndarray, bool]:
+    def _observed(self, observation: ArrayLike | Mapping[str, Any]) -> tuple[np.ndarray, bool]:
         """[B, ...] as the policy observes it, and whether it was given without that axis."""
         kind = np.uint8 if self.task.frame_shape is not None else np.float32
+        if isinstance(observation, Mapping):
+            observation = join_parts(self.task, observation)
         shown = np.asarray(observation, kind)
         is_single = shown.ndim == len(self._shape)
         batch = shown[None] if is_single else shown
@@ -205,3 +208,32 @@ def in_own_bounds(task: TaskSpec, action: Shaped[np.ndarray, "*B action"]) -> Sh
         np.where(lowest < low, np.nextafter(lowest, np.float32(np.inf)), lowest),
         np.where(highest > high, np.nextafter(highest, np.float32(-np.inf)), highest),
     )
+
+
+def join_parts(task: TaskSpec, observation: Mapping[str, Any]) -> Shaped[np.ndarray, "*B observation"]:
+    """The vector that an environment's Dict observation is learnt as, or a batch of them.
+
+    Args:
+        task: names the parts, nested ones as `outer.inner`.
+        observation: arrays by name; of numbered values (Discrete, MultiDiscrete) as they are flattened, one-hot.
+
+    Raises:
+        ShapeError: names a part that is missing, or not of the size that was learnt.
+    """
+    if not task.observation_slices:
+        raise ShapeError(f"observation: a mapping, but {task.environment_id} shows a vector")
+    joined = []
+    for name, start, stop in task.observation_slices:
+        part: Any = observation
+        for key in name.split("."):
+            if not isinstance(part, Mapping) or key not in part:
+                raise ShapeError(f"observation: has no part {name!r}, which {task.environment_id} shows")
+            part = part[key]
+        values, width = np.asarray(part, np.float32), stop - start
+        if values.size != width and (values.ndim < 2 or values.size != len(values) * width):
+            raise ShapeError(f"observation: {name!r} has shape {values.shape}, but {width} numbers were learnt")
+        joined.append(values.reshape(-1, width) if values.size != width else values.reshape(width))
+    if len({values.shape[:-1] for values in joined}) > 1:
+        # A batch of one is as large as a single part.
+        joined = [values.reshape(-1, values.shape[-1]) for values in joined]
+    return np.concatenate(joined, axis=-1)
