@@ -1,0 +1,66 @@
+"""Recorded work on a GPU does what launched kernels do: `pytest -m gpu tests/gpu`."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from configs import masked_config
+
+from system.config import PlannerConfig, PretrainConfig
+from system.families.masked_trajectory.agent import TrajectoryAgent
+from system.families.masked_trajectory.learner import M3PCLearner
+from system.families.masked_trajectory.policies import make_policy
+from system.models.graphed_step import GraphedStep
+from system.planning.accelerated_model import AcceleratedModel
+from system.types import TaskSpec
+from tests.support import speed_subjects
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
+]
+
+TASK = TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20)
+CONFIG = masked_config(precision="float32", pretrain=PretrainConfig(update_steps=100))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_refused() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*work cannot be recorded")
+        yield
+
+
+def test_recorded_updates_learn_what_launched_ones_do() -> None:
+    """Also after a state was restored, which replaces the moments that recordings know."""
+    segments = speed_subjects.vector_segments(TASK, 16, 8)
+    transitions = [speed_subjects.vector_transitions(TASK, 32)] * 3
+    agents = [TrajectoryAgent(TASK, CONFIG).cuda() for _ in range(2)]
+    recorded = M3PCLearner(agents[0], CONFIG)
+    launched = M3PCLearner(agents[1], CONFIG, average_gradients=lambda parameters: None)
+    assert isinstance(recorded._step, GraphedStep)
+    for step in range(60):
+        if step == 30:
+            recorded.load_state(launched.state())
+        made = [each.update(segments, transitions, stage="offline", step=step) for each in (recorded, launched)]
+        ours, theirs = ({name: float(value) for name, value in each.items()} for each in made)
+        if step < 10 or 30 <= step < 40:
+            assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4), step
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_recorded_planning_decides_as_any_other(precision: str) -> None:
+    agent = TrajectoryAgent(TASK, CONFIG).cuda().eval()
+    planner = PlannerConfig(precision=precision)
+    history = speed_subjects.vector_history(TASK, 3, 8)
+    policies = [make_policy("forward_mpc_q", agent, TASK, CONFIG, planner) for _ in range(2)]
+    policies[1].model = AcceleratedModel(policies[1].model.model, agent.device, precision, graphed=False)
+    generators = [torch.Generator("cuda").manual_seed(1) for _ in policies]
+    for _ in range(5):
+        ours, theirs = (
+            policy.act(history, np.arange(3), generator).action
+            for policy, generator in zip(policies, generators, strict=True)
+        )
+        assert np.allclose(ours, theirs, atol=1e-4 if precision == "float32" else 0.05)
