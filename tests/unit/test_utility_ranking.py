@@ -103,6 +103,10 @@ def test_utilities_that_are_right_rank_perfectly_and_wrong_ones_do_not() -> None
     assert max(wrong.gain_shares) < 0.0
 
 
+def test_it_is_known_which_states_are_of_one_episode() -> None:
+    assert rank(lambda first: first).episodes == [seed for seed in (3, 4, 5, 6) for _ in range(5)]
+
+
 def test_right_utilities_of_other_candidates_rank_by_chance() -> None:
     """The very values that rank perfectly, shuffled among the candidates of each state."""
     noise = torch.Generator().manual_seed(1)
