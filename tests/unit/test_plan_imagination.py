@@ -182,6 +182,7 @@ def test_where_algorithms_are_deterministic_nothing_is_recorded(monkeypatch: pyt
     monkeypatch.setattr(
         accelerated_model, "repeated_step", lambda work, device, graphed: asked.append(graphed)
     )
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: False)
     accelerated(guided, device, "float32")
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
     accelerated(guided, device, "float32")
