@@ -163,6 +163,10 @@ def present_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     present = _in_present_sections(tree) if "algorithm" in tree else copy.deepcopy(dict(tree))
     family = FAMILIES.get(str(present.get("family", default_family())))
+    online, dataset = present.get("online"), present.get("dataset")
+    if isinstance(online, dict) and "episodes_per_round" in online and isinstance(dataset, dict):
+        # Versions with that key took what was seen until a time limit for all there is.
+        dataset.setdefault("limit_ends", "complete")
     for old, key in {**CHANGED, **(family.changed if family else {})}.items():
         *sections, name = old.split(".")
         section: Any = present

@@ -161,3 +161,9 @@ def test_an_earlier_checkpoint_that_holds_something_else_is_refused_in_a_line(
     error = capsys.readouterr().err
     assert reason in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_their_labels_end_with_the_time_limit_as_they_did(name: str) -> None:
+    assert config_from_dict(RunConfig, earlier(name)).dataset.limit_ends == "complete"
+    assert config_from_dict(RunConfig, to_dict(RunConfig())).dataset.limit_ends == "continued"
