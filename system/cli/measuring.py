@@ -47,7 +47,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
         arguments: of the verb `evaluate`.
     """
-    _check_output(arguments.output)
+    check_output(arguments.output)
     checkpoint = resolve_checkpoint(arguments)
     saved = open_to_evaluate(checkpoint, arguments.policies, arguments.episodes, arguments.overrides)
     path, config = saved.path, saved.config
@@ -72,7 +72,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_output(file: Path | None) -> None:
+def check_output(file: Path | None) -> None:
     """What would make all the measuring be in vain."""
     if file is not None and file.is_dir():
         raise ConfigError(f"--output: {file} is a folder, and one file is written")

@@ -36,6 +36,7 @@ class NamedFamily(Protocol):
         former_name: value of the key `algorithm` in earlier versions.
         planner: the planner that is used where none is named.
         asks: what kind of planning model its planners ask; see `NamedPlanner`.
+        also_asks: further kinds that its model answers.
         evaluated: policies that are measured where none are named.
         policies: names of all its policies.
         batch_sizes: key → rows of a batch over all learners, which they share equally.
@@ -64,6 +65,9 @@ class NamedFamily(Protocol):
     def asks(self) -> str: ...
 
     @property
+    def also_asks(self) -> tuple[str, ...]: ...
+
+    @property
     def evaluated(self) -> tuple[str, ...]: ...
 
     @property
@@ -90,7 +94,8 @@ class NamedPlanner(Protocol):
 
     Attributes:
         name: value of `planner.name`.
-        asks: `proposals`, a model that proposes and imagines whole candidates, or `steps`, one that is stepped.
+        asks: `proposals`, a model that proposes and imagines whole candidates, `steps`, one that is stepped, or
+            `paths`, one that infers paths to goals.
         ignores: keys of the section `planner` that make no difference to it.
     """
 
@@ -134,7 +139,7 @@ def family_named(name: str) -> NamedFamily:
 
 def planners_for(family: NamedFamily) -> tuple[str, ...]:
     """Names of the planners that can ask the family's models."""
-    return tuple(planner.name for planner in PLANNERS.values() if planner.asks == family.asks)
+    return tuple(planner.name for planner in PLANNERS.values() if planner.asks in (family.asks, *family.also_asks))
 
 
 def present_key(key: str) -> str | None:

@@ -121,6 +121,9 @@ class PlannerConfig:
     imagine_without_choice: bool = setting(
         False, doc="beam search looks ahead also where only one action can be taken"
     )
+    goal_arrival: Literal["deadline", "receding"] = setting(
+        "deadline", doc="a goal stands where it is due, at most h steps ahead, or always h steps ahead"
+    )
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", doc="of models while planning; bfloat16: large ones are about twice as fast, nearly the same"
     )

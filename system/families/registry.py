@@ -73,6 +73,7 @@ class PolicyTraits:
         is_rival: the same model acting without looking ahead, which planners are compared with.
         conditioned: it asks for a return, a ratio of the target-return table.
         draws: its decisions hold candidates, from which exploration can draw; whatever plans does.
+        reaches: it asks for a goal, and tries to get there.
         unplanned: the policy that its candidates are plans of; empty: what the planner becomes at horizon 0.
     """
 
@@ -81,6 +82,7 @@ class PolicyTraits:
     conditioned: bool = False
     draws: bool = False
     unplanned: str = ""
+    reaches: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Family:
     """One method. Whatever it lacks is None.
 
     Attributes:
-        name, section, former, former_name, changed, planner, asks, evaluated, batch_sizes, validate: as in
-            `system.config.registry.NamedFamily`.
+        name, section, former, former_name, changed, planner, asks, also_asks, evaluated, batch_sizes, validate: as
+            in `system.config.registry.NamedFamily`.
         serves: whether it can learn a task.
         policies: name → traits of every way of acting, those of registered planners included.
         planner_policy: the name under which the configured planner is evaluated.
@@ -131,6 +133,7 @@ class Family:
     batch_sizes: Callable[[RunConfig], Mapping[str, int]]
     segments_per_step: Callable[[RunConfig], int]
     windows: Windows
+    also_asks: tuple[str, ...] = ()
     transition_batches: Callable[[RunConfig], tuple[int, int]] = lambda config: (0, 0)
     refresh: Callable[[Any, Any, int | None], None] | None = None
     prepare: Callable[..., Any] | None = None

@@ -50,13 +50,13 @@ class AcceleratedModel:
                     context, horizon=horizon, num_candidates=num_candidates, generator=generator
                 )
         self._generator.set_state(generator.get_state())
-        candidates = self._step_for(horizon, num_candidates)(vars(context))["candidates"]
+        candidates = self._step_for(horizon, num_candidates)(_tensors(context))["candidates"]
         generator.set_state(self._generator.get_state())
         return candidates
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """As the model does."""
-        return Imagination(**self._imagining({**vars(context), "candidates": actions}))
+        return Imagination(**self._imagining({**_tensors(context), "candidates": actions}))
 
     def _step_for(self, horizon: int, num_candidates: int) -> EagerStep:
         asked = horizon, num_candidates
@@ -70,14 +70,14 @@ class AcceleratedModel:
     def _propose(self, horizon: int, num_candidates: int, context: Tensors) -> Tensors:
         with self.autocast:
             candidates = self.model.propose(
-                Context(**context), horizon=horizon, num_candidates=num_candidates, generator=self._generator
+                _context(context), horizon=horizon, num_candidates=num_candidates, generator=self._generator
             )
         return {"candidates": candidates}
 
     def _imagine(self, inputs: Tensors) -> Tensors:
         context = {name: value for name, value in inputs.items() if name != "candidates"}
         with self.autocast:
-            return dict(vars(self.model.imagine(Context(**context), inputs["candidates"])))
+            return dict(vars(self.model.imagine(_context(context), inputs["candidates"])))
 
 
 def accelerated(model: PlanningModel, device: torch.device, precision: str) -> AcceleratedModel:
@@ -88,3 +88,13 @@ def accelerated(model: PlanningModel, device: torch.device, precision: str) -> A
     """
     graphed = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
     return AcceleratedModel(model, device, precision, graphed=graphed)
+
+
+def _tensors(context: Context) -> Tensors:
+    """What candidates are proposed and imagined from; a goal has no part in it."""
+    return {name: value for name, value in vars(context).items() if name != "goal"}
+
+
+def _context(tensors: Tensors) -> Context:
+    """What `_tensors` took apart."""
+    return Context(**tensors)  # type: ignore[arg-type]

@@ -15,13 +15,13 @@ class Planner:
         name: value of `planner.name`.
         asks: `proposals`: a model that proposes and imagines whole candidates
             (`system.models.protocols.PlanningModel`); `steps`: one that is stepped through discrete actions
-            (`DiscretePlanningModel`).
+            (`DiscretePlanningModel`); `paths`: one that infers paths to goals (`PathModel`).
         load: gives the function `(model, context, *, config, generator) -> Plan`; called when it is first needed.
         ignores: keys of the section `planner` that make no difference to it.
     """
 
     name: str
-    asks: Literal["proposals", "steps"]
+    asks: Literal["proposals", "steps", "paths"]
     load: Callable[[], Callable[..., Any]]
     ignores: tuple[str, ...] = ()
 
@@ -54,8 +54,22 @@ def _beam_search() -> Callable[..., Any]:
     return beam_search
 
 
-UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice")
-UNREAD_BY_BEAM_SEARCH = ("guidance", "proposals", "actor_spread", "num_candidates", "target_return_ratio")
+def _backward_mpc() -> Callable[..., Any]:
+    from system.planning.backward_mpc import backward_mpc
+
+    return backward_mpc
+
+
+UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice", "goal_arrival")
+UNREAD_BY_BEAM_SEARCH = (
+    *("guidance", "proposals", "actor_spread", "num_candidates", "target_return_ratio"),
+    "goal_arrival",
+)
+UNREAD_BY_BACKWARD_MPC = (
+    *("guidance", "proposals", "actor_spread", "td_lambda", "temperature", "utility_scale", "num_candidates"),
+    *("beam_width", "support_threshold", "imagine_without_choice", "target_return_ratio", "select"),
+)
 
 register_planner(Planner("forward_mpc", "proposals", _forward_mpc, UNREAD_BY_FORWARD_MPC))
 register_planner(Planner("beam_search", "steps", _beam_search, UNREAD_BY_BEAM_SEARCH))
+register_planner(Planner("backward_mpc", "paths", _backward_mpc, UNREAD_BY_BACKWARD_MPC))

@@ -33,6 +33,9 @@ class ModelConfig:
     decoder_layers: int = setting(1, low=1, high=48)
     num_heads: int = setting(4, low=1, high=64)
     dropout: float = setting(0.0, low=0.0, high=0.9)
+    partial_states: bool = setting(
+        False, doc="states may be known in part: goals of some dimensions alone; trained with path_inference"
+    )
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,20 @@ def validate(config: RunConfig) -> None:
     total = sum(config.method.training.mask_shares.values())
     if total > 1.0 + 1e-9:
         raise ConfigError(f"{NAME}.training.mask_shares: add up to {total:g}, and all steps are 1")
+    if model.partial_states and not config.method.training.mask_shares.get("path_inference"):
+        raise ConfigError(
+            f"{NAME}.model.partial_states: only masks of path_inference show states in part; give them a share of "
+            f"{NAME}.training.mask_shares"
+        )
     if config.planner.horizon > model.context_length:
         raise ConfigError(
             f"planner.horizon: {config.planner.horizon} exceeds {model.context_length}, all that "
             f"{NAME}.model.context_length = {model.context_length} leaves room for"
+        )
+    if config.planner.name == "backward_mpc" and not 1 <= config.planner.horizon < model.context_length:
+        raise ConfigError(
+            f"planner.horizon: {config.planner.horizon} steps to a goal, and a window of "
+            f"{NAME}.model.context_length = {model.context_length} has room for 1 to {model.context_length - 1}"
         )
     if config.planner.support_threshold > 0.0:
         raise ConfigError(
@@ -120,7 +133,7 @@ CHANGED = {
 def sizes(config: RunConfig) -> dict[str, Any]:
     """The keys that a checkpoint's weights are made for, with their values."""
     model, critic = config.method.model, config.method.critic
-    kept = ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads")
+    kept = ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads", "partial_states")
     return {
         "model": {name: getattr(model, name) for name in kept},
         "critic": {name: getattr(critic, name) for name in ("hidden_width", "num_critics", "layer_norm")},

@@ -31,12 +31,16 @@ def policies() -> Mapping[str, PolicyTraits]:
             for ending, origin in endings.items()
         },
         "iql": PolicyTraits(),
+        "backward_mpc": PolicyTraits(reaches=True),
+        "goal_mask": PolicyTraits(reaches=True),
     }
 
 
 def planner_policy(config: RunConfig) -> str:
     """The name under which the configured planner is evaluated."""
     planner = config.planner
+    if planner.name == "backward_mpc":
+        return planner.name
     if planner.proposals == "actor" and (planner.horizon == 0 or planner.guidance == "none"):
         return "iql"
     if planner.horizon == 0:
@@ -85,6 +89,7 @@ register_family(
         section=MaskedTrajectoryConfig,
         planner="forward_mpc",
         asks="proposals",
+        also_asks=("paths",),
         evaluated=(
             *("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q"),
             *("iql", "forward_mpc_am"),

@@ -32,6 +32,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,7 +40,16 @@ from system.config import RunConfig
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import TrajectoryTrainingConfig
 from system.families.masked_trajectory.mask_layout import MaskLayout, lay_out, layout_of
-from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, Mask, sample_training_mask
+from system.families.masked_trajectory.masks import (
+    ACTIONS,
+    RETURNS,
+    REWARDS,
+    STATES,
+    Mask,
+    draw_known_dimensions,
+    infers_a_path,
+    sample_training_mask,
+)
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
@@ -80,7 +90,7 @@ def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, t
 
 def tokens_of(inputs: Tensors) -> Tokens:
     """The windows among an update's inputs."""
-    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens)})
+    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens) if field.name in inputs})
 
 
 def trajectory_losses(
@@ -254,6 +264,7 @@ class M3PCLearner:
             "visible": layout.visible,
             "seen": layout.seen,
             "noise": self._noise(segments, stage, step),
+            **self._known_dimensions(segments, mask, stage, step),
             "average_share": torch.tensor(1.0 - self._average_decay(stage, step)),
         }
 
@@ -326,3 +337,17 @@ class M3PCLearner:
         generator = torch_generator(self.config.seed, "entropy", stage, step)
         noise = torch.randn(rows * world, length, self.agent.model.actions.num_noise, generator=generator)
         return noise[rank * rows : (rank + 1) * rows]
+
+    def _known_dimensions(self, segments: SegmentBatch, mask: Mask, stage: str, step: int) -> Tensors:
+        """Where states may be known in part: of the goals in a mask of path inference, this shard's rows of the
+        whole batch's draw."""
+        if not self.config.method.model.partial_states:
+            return {}
+        rank, world = self.shard
+        rows, length, dimensions = segments.observations.shape
+        known = np.ones((rows, length, dimensions), dtype=bool)
+        if infers_a_path(mask):
+            generator = numpy_generator(self.config.seed, "known dimensions", stage, step)
+            drawn = draw_known_dimensions(rows * world, dimensions, generator)
+            known[:, -1] = drawn[rank * rows : (rank + 1) * rows]
+        return {"states_known": torch.from_numpy(known)}

@@ -74,6 +74,16 @@ TASK_MASKS: dict[MaskName, Callable[[int, int], Mask]] = {
     "path_inference": path_inference,
 }
 
+def infers_a_path(mask: Mask) -> bool:
+    """Whether a mask is that of path inference from some step before the last one."""
+    length = mask.shape[1]
+    current = int(mask[ACTIONS].sum())
+    return current < length - 1 and np.array_equal(mask, path_inference(length, current))
+
+
+TO_A_GOAL: frozenset[MaskName] = frozenset({"inverse_dynamics", "path_inference"})
+"""Masks whose plan of h actions ends at a goal, h steps ahead of the current step; the others' ends at h − 1."""
+
 KEEP_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 ANCHOR_ORDER = (STATES, RETURNS, ACTIONS, REWARDS)
 ANCHOR_PROBABILITIES = (0.2, 0.1, 0.6, 0.1)
@@ -101,6 +111,23 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
     return mask
 
 
+def draw_known_dimensions(
+    count: int, num_dimensions: int, generator: np.random.Generator
+) -> Bool[np.ndarray, "count S"]:
+    """Which dimensions of `count` goals are named: of every second one all, of the others a random share, at least
+    one.
+
+    Args:
+        count: rows.
+        num_dimensions: S.
+        generator: source of the draw.
+    """
+    share = np.where(generator.random((count, 1)) < 0.5, 1.0, generator.random((count, 1)))
+    known = generator.random((count, num_dimensions)) < share
+    known[np.arange(count), generator.integers(num_dimensions, size=count)] = True
+    return np.asarray(known)
+
+
 def sample_training_mask(
     length: int,
     shares: Mapping[MaskName, float],
@@ -116,7 +143,8 @@ def sample_training_mask(
         shares: probability of each named mask, of whose like the random masks practically never are; with what
             is left of 1 the mask is random.
         generator: source of the draw.
-        planning_step: place in the window of the step at which the planner acts.
+        planning_step: place in the window of the step at which the planner acts; with a goal in the window's last
+            state that is one earlier.
         planning_step_share: probability that the current step is that one; else it is drawn uniformly, for windows
             of other horizons.
     """
@@ -125,5 +153,6 @@ def sample_training_mask(
         left -= shares.get(name, 0.0)
         if left < 0.0:
             drawn = int(generator.integers(length))
-            return mask(length, planning_step if generator.random() < planning_step_share else drawn)
+            planned = max(0, planning_step - (name in TO_A_GOAL))
+            return mask(length, planned if generator.random() < planning_step_share else drawn)
     return random_autoregressive(length, generator)

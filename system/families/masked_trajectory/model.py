@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
+from torch.nn import functional
 
-from system.errors import ShapeError
+from system.errors import PlannerError, ShapeError
 from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.mask_layout import MaskLayout, layout_of
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
@@ -32,6 +33,8 @@ class Tokens:
         valid: the step belongs to the episode.
         returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
             well. None where all are.
+        states_known: of visible states the dimensions that are known; the others are ignored, and predicted.
+            None where all are.
     """
 
     states: Float[torch.Tensor, "B T S"]
@@ -40,6 +43,7 @@ class Tokens:
     rewards: Float[torch.Tensor, "B T"]
     valid: Bool[torch.Tensor, "B T"]
     returns_known: Bool[torch.Tensor, "B T"] | None = None
+    states_known: Bool[torch.Tensor, "B T S"] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class MaskedTrajectoryModel(nn.Module):
         self.actions = action_form(action_dim, discrete=discrete)
         dims = self._ordered(states=observation_dim, returns=1, actions=self.actions.num_inputs, rewards=1)
         self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        # Beside the embedding of what is known, with zeros where nothing is.
+        self.unknown_dimensions = nn.Linear(observation_dim, width, bias=False) if config.partial_states else None
         self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
         self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
         self.decoder_embeddings = nn.ModuleList(nn.Linear(width, width) for _ in dims)
@@ -209,18 +215,35 @@ class MaskedTrajectoryModel(nn.Module):
     ) -> Float[torch.Tensor, "B V D"]:
         """Encoder outputs of the visible tokens, in modality-major order; the entries that stand for none are read
         by nobody."""
+        standardized = self.standardize_states(tokens.states)
+        if tokens.states_known is not None:
+            standardized = standardized.where(tokens.states_known, 0.0)
         contents = self._ordered(
-            states=self.standardize_states(tokens.states),
+            states=standardized,
             returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
             actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
         everything = slice(None)
         embedded = torch.cat([self.read(modality, each, everything) for modality, each in enumerate(contents)], 1)
+        if tokens.states_known is not None:
+            others = NUM_MODALITIES - 1 - STATES
+            unknown = self._embed_unknown(tokens.states_known)
+            length = unknown.shape[1]
+            embedded = embedded + functional.pad(unknown, (0, 0, STATES * length, others * length))
         number = layout.seen.numel()
         visible = layout.visible.clamp_max(number - 1)
         attended = valid.flatten(1).index_select(1, visible) & (layout.visible < number)
         return self.encoder(embedded.index_select(1, visible), attention_mask(attended))
+
+    def _embed_unknown(self, known: Bool[torch.Tensor, "B T S"]) -> Float[torch.Tensor, "B T D"]:
+        """What is added to the embeddings of states of which some dimensions are not known."""
+        if self.unknown_dimensions is None:
+            raise PlannerError(
+                "the model was trained on whole states, and a goal names some dimensions; train one with "
+                "model.partial_states: true"
+            )
+        return self.unknown_dimensions((~known).to(self.observation_mean.dtype))
 
     def _decode(
         self,
@@ -240,9 +263,16 @@ class MaskedTrajectoryModel(nn.Module):
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
     def _latest_visible_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
-        """For each step the newest state that is visible at or before it; the mean state where there is none."""
+        """For each step the newest state that is visible at or before it, of states known in part dimension by
+        dimension; the mean state where there is none."""
         steps = torch.arange(layout.seen.shape[1], device=layout.seen.device)
-        latest = torch.where(layout.seen[STATES] & (steps <= steps[:, None]), steps, -1).amax(dim=1)
+        seen = layout.seen[STATES] & (steps <= steps[:, None])
+        if tokens.states_known is not None:
+            known = (tokens.states_known & tokens.valid[..., None])[:, None] & seen[None, :, :, None]
+            newest = torch.where(known, steps[:, None], -1).amax(dim=2)
+            values = tokens.states.gather(1, newest.clamp_min(0))
+            return torch.where(newest >= 0, values, self.observation_mean)
+        latest = torch.where(seen, steps, -1).amax(dim=1)
         index = latest.clamp_min(0)
         known = (latest >= 0) & tokens.valid[:, index]
         return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)

@@ -10,6 +10,8 @@
 | forward_mpc_q | forward MPC under critic guidance |
 | forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
 | iql | the reference actor's mode |
+| backward_mpc | the inferred action of the first step of an inferred path to the goal |
+| goal_mask | the action at once, from the mask that shows the goal and no path |
 """
 
 from collections.abc import Callable, Mapping
@@ -28,12 +30,15 @@ from system.families.masked_trajectory.guidance import (
     ReturnGuided,
     Unguided,
 )
+from system.families.masked_trajectory.paths import GoalPaths, StraightToGoal
 from system.families.masked_trajectory.proposals import ActorInModel
 from system.families.masked_trajectory.windows import action_distribution
 from system.models.protocols import PlanningModel
 from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
+from system.planning.backward_mpc import backward_mpc
 from system.planning.forward_mpc import forward_mpc
+from system.planning.goals import desired_goals
 from system.planning.history import History
 from system.planning.random_policies import random_policy
 from system.planning.registry import planner_named
@@ -107,6 +112,35 @@ class ReferenceActor:
         return Decision.of(self.agent.values.policy(observations).mode())
 
 
+class GoalReaching:
+    """Acts towards the goals that the history tells, or a goal environment's observation.
+
+    Args:
+        agent: its trajectory model.
+        task: what is played.
+        config: horizon and the goals' arrival.
+        with_path: whether the path is inferred first, and then the actions that walk it.
+    """
+
+    def __init__(
+        self, agent: TrajectoryAgent, task: TaskSpec, config: PlannerConfig, *, with_path: bool
+    ) -> None:
+        self.agent = agent
+        self.task = task
+        self.config = config
+        self.paths = GoalPaths(agent.model) if with_path else StraightToGoal(agent.model)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        asked = torch.zeros(len(rows), device=self.agent.device)
+        context = history.context(rows, asked, self.agent.model.config.context_length)
+        if context.goal is None:
+            context = replace(context, goal=desired_goals(self.task, context.observations[:, -1]))
+        plan = backward_mpc(self.paths, context, config=self.config, generator=generator)
+        return Decision.of(plan.action, plan)
+
+
 def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningModel) -> PlannedPolicy:
     return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)))
 
@@ -115,6 +149,11 @@ def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig)
     """The candidates' mean or vote; the best of candidates that are all worth the same would be any of them."""
     select = "expectation" if planner.select == "argmax" else planner.select
     return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
+
+
+def _reaching(agent: TrajectoryAgent, task: TaskSpec, planner: PlannerConfig, *, with_path: bool) -> GoalReaching:
+    """A goal stands at least one step ahead."""
+    return GoalReaching(agent, task, replace(planner, horizon=max(1, planner.horizon)), with_path=with_path)
 
 
 Build = Callable[[TrajectoryAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
@@ -127,6 +166,8 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
         agent, planner, FirstActionGuided(agent.model, agent.values, config.discount)
     ),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
+    "backward_mpc": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=True),
+    "goal_mask": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=False),
 }
 
 
