@@ -192,6 +192,9 @@ class EvaluationConfig:
     ranked_follow_steps: int = setting(
         100, low=0, high=100_000, doc="after a candidate's first action, by the policy that does not plan"
     )
+    film_steps: int = setting(
+        200, low=0, high=100_000, doc="steps of the planner's episode that are filmed, where it can be; 0: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -318,6 +321,9 @@ class CollectConfig:
     environment: str = setting("Hopper-v5", doc="that Gymnasium knows, or an Atari game as ALE/Pong-v5")
     environment_kwargs: Mapping[str, Any] = field(
         default_factory=dict, metadata={"doc": "keyword arguments of its constructor"}
+    )
+    environment_max_episode_steps: int | None = setting(
+        None, low=1, doc="time limit in place of the registered one; has to be set where there is none"
     )
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
