@@ -17,7 +17,8 @@ from system.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from system.types import SegmentBatch, TaskSpec, TransitionBatch
+    from system.data.prepared import PreparedData
+    from system.types import PredictionErrors, SegmentBatch, TaskSpec, TransitionBatch
 
 
 class Agent(Protocol):
@@ -87,6 +88,21 @@ class PolicyTraits:
 
 
 @dataclass(frozen=True)
+class Capability:
+    """Something that a model can be asked for, and that is measured by itself.
+
+    Attributes:
+        doc: one line.
+        policy: that shows it by what it earns; empty where it is measured on recorded episodes.
+        measure: (name, agent, data, config) → errors on held-out episodes; None where it is played.
+    """
+
+    doc: str
+    policy: str = ""
+    measure: "Callable[[str, Any, PreparedData, RunConfig], list[PredictionErrors]] | None" = None
+
+
+@dataclass(frozen=True)
 class Family:
     """One method. Whatever it lacks is None.
 
@@ -115,6 +131,7 @@ class Family:
         compile: compiles an agent's model in place.
         learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
         several_datasets: it can be trained on several datasets together.
+        capabilities: what its model can be asked for by name, and how that is measured.
     """
 
     name: str
@@ -143,6 +160,7 @@ class Family:
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
+    capabilities: Mapping[str, Capability] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, ChangedKey] = field(default_factory=dict)
     former_name: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import PLANNERS
 from system.families.masked_trajectory.config import CHANGED, NAME, MaskedTrajectoryConfig, sizes, validate
-from system.families.registry import Family, Learner, PolicyTraits, register_family
+from system.families.registry import Capability, Family, Learner, PolicyTraits, register_family
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
 
 GUIDANCE = {"return": "m", "critic": "q"}
@@ -31,6 +31,7 @@ def policies() -> Mapping[str, PolicyTraits]:
             for ending, origin in endings.items()
         },
         "iql": PolicyTraits(),
+        "bc_mode": PolicyTraits(),
         "backward_mpc": PolicyTraits(reaches=True),
         "goal_mask": PolicyTraits(reaches=True),
     }
@@ -77,6 +78,22 @@ def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str
     return diagnose(agent, data, config, folder, stage)
 
 
+def _measure(name: str, agent: Any, data: Any, config: RunConfig) -> Any:
+    from system.families.masked_trajectory.capabilities import measure_capability
+
+    return measure_capability(name, agent, data, config)
+
+
+CAPABILITIES = {
+    "bc": Capability("behaviour cloning", policy="bc_mode"),
+    "rcbc": Capability("return-conditioned behaviour cloning", policy="rcbc_mode"),
+    "id": Capability("inverse dynamics: the actions between states", measure=_measure),
+    "fd": Capability("forward dynamics: the states that actions lead to", measure=_measure),
+    "rp": Capability("reward and return of a state and an action", measure=_measure),
+    "pi": Capability("path inference: the states on the way to another", measure=_measure),
+}
+
+
 def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.masked_trajectory.one_pass import one_pass
 
@@ -113,6 +130,7 @@ register_family(
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,
         one_pass=_one_pass,
+        capabilities=CAPABILITIES,
         compile=lambda agent: agent.model.compile(),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         changed=CHANGED,

@@ -10,6 +10,7 @@
 | forward_mpc_q | forward MPC under critic guidance |
 | forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
 | iql | the reference actor's mode |
+| bc_mode | mode of the clone that asks for no return |
 | backward_mpc | the inferred action of the first step of an inferred path to the goal |
 | goal_mask | the action at once, from the mask that shows the goal and no path |
 """
@@ -63,6 +64,27 @@ class ReturnConditionedMode:
         horizon = max(1, self.config.horizon)
         context = _context(self.agent, history, rows, horizon, self.config.target_return_ratio)
         distribution = action_distribution(self.agent.model, context, horizon)
+        return Decision.of(distribution.mode()[:, 0])
+
+
+class ClonedMode:
+    """The mode of the clone that asks for no return, at the same place of the window.
+
+    Args:
+        agent: its trajectory model.
+        config: horizon.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.config = config
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        horizon = max(1, self.config.horizon)
+        context = _context(self.agent, history, rows, horizon, 0.0)
+        distribution = action_distribution(self.agent.model, context, horizon, "behaviour_cloning")
         return Decision.of(distribution.mode()[:, 0])
 
 
@@ -166,6 +188,7 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
         agent, planner, FirstActionGuided(agent.model, agent.values, config.discount)
     ),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
+    "bc_mode": lambda agent, task, config, planner: ClonedMode(agent, planner),
     "backward_mpc": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=True),
     "goal_mask": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=False),
 }

@@ -4,7 +4,7 @@ import torch
 
 from system.decisions import Context
 from system.families.masked_trajectory.mask_layout import inference_layout
-from system.families.masked_trajectory.masks import ACTIONS
+from system.families.masked_trajectory.masks import ACTIONS, MaskName
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 from system.models.distributions import ActionDistribution
 
@@ -30,10 +30,12 @@ def window_tokens(context: Context, horizon: int) -> Tokens:
     )
 
 
-def action_distribution(model: MaskedTrajectoryModel, context: Context, horizon: int) -> ActionDistribution:
-    """The return-conditioned policy's distribution of a_t … a_{t+H−1}, [B, H]."""
+def action_distribution(
+    model: MaskedTrajectoryModel, context: Context, horizon: int, mask: MaskName = "return_conditioned"
+) -> ActionDistribution:
+    """The distribution of a_t … a_{t+H−1}, [B, H], of the return-conditioned policy or under another mask."""
     current = context.observations.shape[1] - 1
     device = context.observations.device
-    layout = inference_layout("return_conditioned", model.config.context_length, current, device)
+    layout = inference_layout(mask, model.config.context_length, current, device)
     tokens = window_tokens(context, horizon)
     return model.reconstruct(tokens, layout, first_step=current, modalities=(ACTIONS,)).actions
