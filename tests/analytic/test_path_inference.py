@@ -22,8 +22,8 @@ PLANNER = PlannerConfig(name="backward_mpc", horizon=AHEAD)
 
 
 def wander(seed: int) -> Episode:
-    """o′ = o + a under independent actions: given where a stretch ends, its steps are exchangeable, so that the path
-    to expect is the straight line of equal steps, whatever came before."""
+    """o′ = o + a under independent actions: given where a stretch ends, its steps are exchangeable, so that the
+    path to expect is the straight line of equal steps, whatever came before."""
     generator = np.random.default_rng(seed)
     actions = generator.uniform(-0.9, 0.9, size=(12, 2))
     path = np.cumsum(np.concatenate([0.3 * generator.normal(size=(1, 2)), actions]), axis=0)
