@@ -39,6 +39,7 @@ class NamedFamily(Protocol):
         also_asks: further kinds that its model answers.
         evaluated: policies that are measured where none are named.
         policies: names of all its policies.
+        capabilities: what its model can be asked for by name.
         batch_sizes: key → rows of a batch over all learners, which they share equally.
         validate: raises ConfigError where the section does not go with itself or the rest.
     """
@@ -72,6 +73,9 @@ class NamedFamily(Protocol):
 
     @property
     def policies(self) -> Callable[[], Any]: ...
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]: ...
 
     @property
     def batch_sizes(self) -> Callable[[Any], Mapping[str, int]]: ...

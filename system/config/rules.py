@@ -33,6 +33,11 @@ def _validate_run(config: RunConfig) -> None:
     if config.compile and family.compile is None:
         raise ConfigError(f"compile: family {family.name} has nothing to compile")
     _validate_policies(config.evaluation.policies, tuple(family.policies()))
+    for name in config.evaluation.capabilities:
+        if not family.capabilities:
+            raise ConfigError(f"evaluation.capabilities: family {family.name} has none by name")
+        if name not in family.capabilities:
+            raise ConfigError(f"evaluation.capabilities: {one_of(name, tuple(family.capabilities))}")
     if not config.evaluation.target_return_ratios:
         raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
     family.validate(config)

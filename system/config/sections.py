@@ -185,6 +185,9 @@ class EvaluationConfig:
     random_action_share: float = setting(
         0.0, low=0.0, high=1.0, doc="Atari: of a policy's decisions, those replaced by any valid action"
     )
+    capabilities: tuple[str, ...] = setting(
+        (), doc="of the family's model, measured on held-out episodes after each stage"
+    )
     ranked_states: int = setting(
         20, low=0, high=100_000, doc="states at which a planner's candidates are executed and compared; 0: none"
     )

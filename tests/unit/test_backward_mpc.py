@@ -213,3 +213,15 @@ def test_goals_of_training_name_every_number_of_dimensions() -> None:
     assert counts.min() == 1
     assert set(counts.tolist()) == {1, 2, 3, 4}
     assert np.mean(counts == 4) == pytest.approx(0.6, abs=0.05)
+
+
+def test_a_fixed_noise_is_not_learnt() -> None:
+    """The ablation of M³PC: means are, and the spread stays what it was set to."""
+    fixed = TrajectoryAgent(TASK, masked_config(model=replace(MODEL, partial_states=False, action_std=0.3))).eval()
+    distribution = fixed.model.predict_actions(torch.randn(4, 16))
+    assert torch.allclose(distribution.log_std.exp(), torch.full((4, 2), 0.3))
+    (-distribution.log_prob(torch.zeros(4, 2)).mean()).backward()
+    grown = fixed.model.action_head.weight.grad
+    assert grown is not None
+    assert grown[:2].abs().sum() > 0.0
+    assert grown[2:].abs().sum() == 0.0

@@ -250,6 +250,7 @@ class M3PCLearner:
             length,
             training.mask_shares,
             numpy_generator(self.config.seed, "mask", stage, step),
+            keep_ratios=training.keep_ratios,
             planning_step=length - max(1, self.config.planner.horizon),
             planning_step_share=training.planning_step_share,
         )

@@ -4,12 +4,12 @@ A mask is a boolean array [M, T] over M = 4 modalities and T time steps; True is
 policy, a world model or a return predictor by the mask alone, so a new capability is a new entry here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
-from system.families.masked_trajectory.config import MaskName
+from system.families.masked_trajectory.config import MaskName, TrainingMaskName
 
 STATES, RETURNS, ACTIONS, REWARDS = range(4)
 NUM_MODALITIES = 4
@@ -89,7 +89,25 @@ ANCHOR_ORDER = (STATES, RETURNS, ACTIONS, REWARDS)
 ANCHOR_PROBABILITIES = (0.2, 0.1, 0.6, 0.1)
 
 
-def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
+def random_tokens(
+    length: int, generator: np.random.Generator, keep_ratios: Sequence[float] = KEEP_RATIOS
+) -> Mask:
+    """Each modality keeps a random share of its steps; at least one action stays hidden.
+
+    Source: MTM section 3, "random" masks.
+    """
+    mask = empty_mask(length)
+    for modality in range(NUM_MODALITIES):
+        keep = int(length * generator.choice(keep_ratios))
+        mask[modality, generator.permutation(length)[:keep]] = True
+    if mask[ACTIONS].all():
+        mask[ACTIONS, generator.integers(length)] = False
+    return mask
+
+
+def random_autoregressive(
+    length: int, generator: np.random.Generator, keep_ratios: Sequence[float] = KEEP_RATIOS
+) -> Mask:
     """The two-step training mask: random tokens, then nothing right of a random place.
 
     Each modality keeps a random share of its steps. An anchor modality and a step p are drawn;
@@ -100,7 +118,7 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
     """
     mask = empty_mask(length)
     for modality in range(NUM_MODALITIES):
-        keep = int(length * generator.choice(KEEP_RATIOS))
+        keep = int(length * generator.choice(keep_ratios))
         mask[modality, generator.permutation(length)[:keep]] = True
     anchor = generator.choice(len(ANCHOR_ORDER), p=ANCHOR_PROBABILITIES)
     position = int(generator.integers(length))
@@ -130,9 +148,10 @@ def draw_known_dimensions(
 
 def sample_training_mask(
     length: int,
-    shares: Mapping[MaskName, float],
+    shares: Mapping[TrainingMaskName, float],
     generator: np.random.Generator,
     *,
+    keep_ratios: Sequence[float] = KEEP_RATIOS,
     planning_step: int = 0,
     planning_step_share: float = 0.0,
 ) -> Mask:
@@ -141,8 +160,9 @@ def sample_training_mask(
     Args:
         length: T.
         shares: probability of each named mask, of whose like the random masks practically never are; with what
-            is left of 1 the mask is random.
+            is left of 1 the mask is random and autoregressive.
         generator: source of the draw.
+        keep_ratios: shares of a modality's steps that random masks keep.
         planning_step: place in the window of the step at which the planner acts; with a goal in the window's last
             state that is one earlier.
         planning_step_share: probability that the current step is that one; else it is drawn uniformly, for windows
@@ -155,4 +175,5 @@ def sample_training_mask(
             drawn = int(generator.integers(length))
             planned = max(0, planning_step - (name in TO_A_GOAL))
             return mask(length, planned if generator.random() < planning_step_share else drawn)
-    return random_autoregressive(length, generator)
+    plain = left < shares.get("random", 0.0)
+    return (random_tokens if plain else random_autoregressive)(length, generator, keep_ratios)

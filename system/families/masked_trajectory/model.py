@@ -86,7 +86,7 @@ class MaskedTrajectoryModel(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
-        self.actions = action_form(action_dim, discrete=discrete)
+        self.actions = action_form(action_dim, discrete=discrete, std=config.action_std)
         dims = self._ordered(states=observation_dim, returns=1, actions=self.actions.num_inputs, rewards=1)
         self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
         # Beside the embedding of what is known, with zeros where nothing is.
