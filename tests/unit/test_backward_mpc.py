@@ -218,9 +218,9 @@ def test_goals_of_training_name_every_number_of_dimensions() -> None:
 def test_a_fixed_noise_is_not_learnt() -> None:
     """The ablation of M³PC: means are, and the spread stays what it was set to."""
     fixed = TrajectoryAgent(TASK, masked_config(model=replace(MODEL, partial_states=False, action_std=0.3))).eval()
-    distribution = fixed.model.predict_actions(torch.randn(4, 16))
-    assert torch.allclose(distribution.log_std.exp(), torch.full((4, 2), 0.3))
-    (-distribution.log_prob(torch.zeros(4, 2)).mean()).backward()
+    distribution = fixed.model.predict_actions(torch.randn(2, 2, 16))
+    assert torch.allclose(distribution.log_std.exp(), torch.full((2, 2, 2), 0.3))
+    (-distribution.log_prob(torch.zeros(2, 2, 2)).mean()).backward()
     grown = fixed.model.action_head.weight.grad
     assert grown is not None
     assert grown[:2].abs().sum() > 0.0
