@@ -84,6 +84,9 @@ class NamedFamily(Protocol):
     def validate(self) -> Callable[[Any], None]: ...
 
     @property
+    def incomplete_data(self) -> bool: ...
+
+    @property
     def several_datasets(self) -> bool: ...
 
     @property

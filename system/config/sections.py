@@ -45,6 +45,13 @@ class DatasetConfig:
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    incomplete: Literal["refuse", "keep", "drop"] = setting(
+        "refuse",
+        doc="episodes all of whose actions, or rewards, are not numbers: they are faults, are learnt from as far "
+        "as they go, or left out",
+    )
+    hide_actions: float = setting(0.0, low=0.0, high=1.0, doc="share of training episodes that forget actions")
+    hide_rewards: float = setting(0.0, low=0.0, high=1.0, doc="likewise of rewards, and returns with them")
     limit_ends: EndReading = setting(
         "continued",
         doc="returns of episodes that the time limit ended: what was seen is all, they go on at their last steps' "

@@ -131,6 +131,7 @@ class Family:
         compile: compiles an agent's model in place.
         learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
         several_datasets: it can be trained on several datasets together.
+        incomplete_data: it learns from episodes without actions, or without rewards, too.
         capabilities: what its model can be asked for by name, and how that is measured.
     """
 
@@ -160,6 +161,7 @@ class Family:
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
+    incomplete_data: bool = False
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, ChangedKey] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.mask_layout import inference_layout
 from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, MaskName
 from system.families.masked_trajectory.model import Reconstruction, Tokens
+from system.families.masked_trajectory.windows import segment_tensors
 from system.types import PredictionErrors, SegmentBatch
 
 BATCH = 512
@@ -77,14 +78,8 @@ def _reconstruct(
 ) -> Reconstruction:
     """What the model says of the steps from the current one on; what the mask hides is not looked at."""
     device = agent.device
-    tokens = Tokens(
-        states=torch.tensor(batch.observations, device=device),
-        returns=torch.tensor(batch.returns_to_go, device=device),
-        actions=torch.tensor(batch.actions, device=device),
-        rewards=torch.tensor(batch.rewards, device=device),
-        valid=torch.tensor(batch.valid, device=device),
-        returns_known=torch.tensor(batch.returns_valid, device=device),
-    )
+    tensors = segment_tensors(batch, incomplete=True)
+    tokens = Tokens(**{name: value.to(device) for name, value in tensors.items()})
     layout = inference_layout(mask, agent.model.config.context_length, current, device)
     return agent.model.reconstruct(tokens, layout, first_step=current, modalities=modalities)
 
@@ -122,7 +117,7 @@ def _actions(agent: TrajectoryAgent, batch: SegmentBatch, current: int, training
     found, truth = inferred.mode().cpu().numpy()[:, :-1], batch.actions[:, current:-1]
     if truth.ndim == 2:
         return {"actions, share wrong": (found != truth).astype(np.float64)}
-    variance = np.maximum(np.asarray(training.actions).var(axis=0), 1e-8)
+    variance = np.maximum(np.nanvar(np.asarray(training.actions), axis=0), 1e-8)
     return {"actions": (np.square(found - truth) / variance).mean(-1)}
 
 

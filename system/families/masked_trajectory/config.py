@@ -116,6 +116,11 @@ def validate(config: RunConfig) -> None:
     total = sum(config.method.training.mask_shares.values())
     if total > 1.0 + 1e-9:
         raise ConfigError(f"{NAME}.training.mask_shares: add up to {total:g}, and all steps are 1")
+    if config.dataset.incomplete == "keep" and config.method.critic.updates_per_step:
+        raise ConfigError(
+            f"{NAME}.critic.updates_per_step: {config.method.critic.updates_per_step}, and critics learn from "
+            "whole transitions: dataset.incomplete: keep goes with 0"
+        )
     if not config.method.training.keep_ratios:
         raise ConfigError(f"{NAME}.training.keep_ratios: at least one ratio is needed")
     if model.partial_states and not config.method.training.mask_shares.get("path_inference"):

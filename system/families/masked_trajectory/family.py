@@ -32,6 +32,7 @@ def policies() -> Mapping[str, PolicyTraits]:
         },
         "iql": PolicyTraits(),
         "bc_mode": PolicyTraits(),
+        "two_stages": PolicyTraits(conditioned=True),
         "backward_mpc": PolicyTraits(reaches=True),
         "goal_mask": PolicyTraits(reaches=True),
     }
@@ -131,6 +132,7 @@ register_family(
         diagnose=_diagnose,
         one_pass=_one_pass,
         capabilities=CAPABILITIES,
+        incomplete_data=True,
         compile=lambda agent: agent.model.compile(),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         changed=CHANGED,

@@ -51,6 +51,7 @@ from system.families.masked_trajectory.masks import (
     sample_training_mask,
 )
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.families.masked_trajectory.windows import segment_tensors
 from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
@@ -119,24 +120,30 @@ def trajectory_losses(
     layout = layout_of(mask, tokens.valid.device)
     decoded = model(tokens, layout)
     valid = tokens.valid.float()
+    with_actions, with_rewards = _recorded(tokens.actions_known, valid), _recorded(tokens.rewards_known, valid)
     states = model.predict_states(decoded[:, STATES], tokens, layout, 0)
     state_error = ((states - tokens.states) / model.observation_std).square().mean(-1)
     return_error = (model.predict_scalar(decoded[:, RETURNS], RETURNS) - tokens.returns) / model.return_scale[1]
     reward_error = (model.predict_scalar(decoded[:, REWARDS], REWARDS) - tokens.rewards) / model.reward_scale[1]
     policy = model.predict_actions(decoded[:, ACTIONS])
     is_hidden = ~layout.seen[ACTIONS]
-    hidden = is_hidden * valid
-    visible = valid - hidden
+    hidden = is_hidden * with_actions
+    visible = with_actions - hidden
     hidden_total = valid.shape[0] * is_hidden.sum().clamp_min(1)
     action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
         "returns": (return_error.square() * returns_valid).mean(),
-        "rewards": (reward_error.square() * valid).mean(),
+        "rewards": (reward_error.square() * with_rewards).mean(),
         "visible_actions": (action_error * visible).mean(),
         "nll": -(policy.log_prob(tokens.actions) * hidden).sum() / hidden_total,
         "entropy_excess": ((policy.entropy(noise) - target_entropy) * hidden).sum() / hidden_total,
     }
+
+
+def _recorded(known: torch.Tensor | None, valid: torch.Tensor) -> torch.Tensor:
+    """[B, T] 1 where something belongs to the episode and was recorded."""
+    return valid if known is None else valid * known
 
 
 class M3PCLearner:
@@ -256,12 +263,7 @@ class M3PCLearner:
         )
         layout = lay_out(mask, multiple=length if self.device.type == "cuda" else 1)
         return {
-            "states": torch.tensor(segments.observations),
-            "returns": torch.tensor(segments.returns_to_go),
-            "actions": torch.tensor(segments.actions),
-            "rewards": torch.tensor(segments.rewards),
-            "valid": torch.tensor(segments.valid),
-            "returns_known": torch.tensor(segments.returns_valid),
+            **segment_tensors(segments, incomplete=self.config.dataset.incomplete == "keep"),
             "visible": layout.visible,
             "seen": layout.seen,
             "noise": self._noise(segments, stage, step),

@@ -33,6 +33,8 @@ class Tokens:
         valid: the step belongs to the episode.
         returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
             well. None where all are.
+        actions_known, rewards_known: what was recorded; a visible one that was not is ignored as well. None where
+            all are.
         states_known: of visible states the dimensions that are known; the others are ignored, and predicted.
             None where all are.
     """
@@ -44,6 +46,8 @@ class Tokens:
     valid: Bool[torch.Tensor, "B T"]
     returns_known: Bool[torch.Tensor, "B T"] | None = None
     states_known: Bool[torch.Tensor, "B T S"] | None = None
+    actions_known: Bool[torch.Tensor, "B T"] | None = None
+    rewards_known: Bool[torch.Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -201,13 +205,15 @@ class MaskedTrajectoryModel(nn.Module):
         return torch.cat(rows)
 
     def _valid_tokens(self, tokens: Tokens, layout: MaskLayout) -> Bool[torch.Tensor, "B M T"]:
-        """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
+        """Which tokens may be attended to: those of the episode, without visible ones that are not known."""
         length = self.config.context_length
         if tokens.valid.shape[1] != length:
             raise ShapeError(f"a window of {tokens.valid.shape[1]} steps for a model of {length}")
         valid: list[torch.Tensor] = [tokens.valid] * NUM_MODALITIES
-        if tokens.returns_known is not None:
-            valid[RETURNS] = tokens.valid & (tokens.returns_known | ~layout.seen[RETURNS])
+        recorded = {RETURNS: tokens.returns_known, ACTIONS: tokens.actions_known, REWARDS: tokens.rewards_known}
+        for modality, known in recorded.items():
+            if known is not None:
+                valid[modality] = tokens.valid & (known | ~layout.seen[modality])
         return torch.stack(valid, dim=1)
 
     def _encode(

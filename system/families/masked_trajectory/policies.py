@@ -11,6 +11,7 @@
 | forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
 | iql | the reference actor's mode |
 | bc_mode | mode of the clone that asks for no return |
+| two_stages | the inferred action of the first of the states that the asked return leads to |
 | backward_mpc | the inferred action of the first step of an inferred path to the goal |
 | goal_mask | the action at once, from the mask that shows the goal and no path |
 """
@@ -33,7 +34,7 @@ from system.families.masked_trajectory.guidance import (
 )
 from system.families.masked_trajectory.paths import GoalPaths, StraightToGoal
 from system.families.masked_trajectory.proposals import ActorInModel
-from system.families.masked_trajectory.windows import action_distribution
+from system.families.masked_trajectory.windows import action_distribution, expected_states
 from system.models.protocols import PlanningModel
 from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
@@ -86,6 +87,31 @@ class ClonedMode:
         context = _context(self.agent, history, rows, horizon, 0.0)
         distribution = action_distribution(self.agent.model, context, horizon, "behaviour_cloning")
         return Decision.of(distribution.mode()[:, 0])
+
+
+class TwoStages:
+    """States are inferred from the return that is asked for, then the actions that lead along them: what learnt
+    states of episodes without actions can act.
+
+    Args:
+        agent: its trajectory model.
+        config: horizon and target-return ratio.
+
+    Source: MTM section 4.4, "heteromodal" inference.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.config = config
+        self.paths = GoalPaths(agent.model)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        ahead = min(max(1, self.config.horizon), self.agent.model.config.context_length - 1)
+        context = _context(self.agent, history, rows, ahead + 1, self.config.target_return_ratio)
+        path = expected_states(self.agent.model, context, ahead + 1)
+        return Decision.of(self.paths.infer_actions(context, path)[:, 0])
 
 
 class PlannedPolicy:
@@ -189,6 +215,7 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
     ),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
     "bc_mode": lambda agent, task, config, planner: ClonedMode(agent, planner),
+    "two_stages": lambda agent, task, config, planner: TwoStages(agent, planner),
     "backward_mpc": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=True),
     "goal_mask": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=False),
 }
