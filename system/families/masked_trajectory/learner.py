@@ -21,7 +21,8 @@ Deviations from the paper and its public code, with the reason:
 - a share of steps (`training.mask_shares`) uses the exact masks that planning uses, which random masks practically
   never equal;
 - α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
-- all heads are trained in the online stage;
+- all heads are trained in the online stage, where actions may count by their advantage as in the reference actor's
+  loss (`training.online_advantage_temperature`);
 - what acts is a running average of the trajectory model's weights (`training.weight_average`): the model that
   the last few updates happen to leave behind plays far better or worse than the one before it.
 
@@ -60,6 +61,8 @@ from system.seeding import numpy_generator, torch_generator
 from system.types import SegmentBatch, TransitionBatch
 from system.values.iql import IQL
 
+LARGEST_ACTION_WEIGHT = 10.0
+
 
 def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, total_steps: int) -> float:
     """Linear warm-up, then a cosine to `final_learning_rate_fraction` of the peak.
@@ -90,6 +93,7 @@ def trajectory_losses(
     mask: Mask | MaskLayout,
     noise: torch.Tensor,
     target_entropy: float,
+    action_weights: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Every term of the loss, averaged over B·T (padding counts in the divisor, so that shards average exactly).
 
@@ -100,6 +104,7 @@ def trajectory_losses(
         mask: visible tokens.
         noise: [B, T, as many as the form of the actions asks for] standard normal, for the entropy estimate.
         target_entropy: bound on the entropy of one step's action.
+        action_weights: [B, T] of the likelihood of each hidden action; None for ones.
 
     Returns:
         `states`, `returns`, `rewards` (standardised squared errors), `visible_actions` (squared errors, or
@@ -118,13 +123,14 @@ def trajectory_losses(
     hidden = is_hidden * valid
     visible = valid - hidden
     hidden_total = valid.shape[0] * is_hidden.sum().clamp_min(1)
+    counted = hidden if action_weights is None else hidden * action_weights
     action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
         "returns": (return_error.square() * returns_valid).mean(),
         "rewards": (reward_error.square() * valid).mean(),
         "visible_actions": (action_error * visible).mean(),
-        "nll": -(policy.log_prob(tokens.actions) * hidden).sum() / hidden_total,
+        "nll": -(policy.log_prob(tokens.actions) * counted).sum() / hidden_total,
         "entropy_excess": ((policy.entropy(noise) - target_entropy) * hidden).sum() / hidden_total,
     }
 
@@ -181,6 +187,7 @@ class M3PCLearner:
         )
         self.autocast = mixed_precision(config.precision, self.device)
         self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
+        self._weighted_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -197,7 +204,9 @@ class M3PCLearner:
             Scalars by name, without gradient.
         """
         self._set_learning_rate(stage, step)
-        metrics = self._step(self._inputs(segments, stage, step))
+        beta = self.config.method.training.online_advantage_temperature if stage == "online" else 0.0
+        step_of = self._weighted_step if beta else self._step
+        metrics = step_of(self._inputs(segments, stage, step))
         for batch in transitions:
             metrics.update(self.critics.update(batch))
         return metrics
@@ -226,6 +235,7 @@ class M3PCLearner:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self._step.forget()
+        self._weighted_step.forget()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
@@ -257,7 +267,18 @@ class M3PCLearner:
             "average_share": torch.tensor(1.0 - self._average_decay(stage, step)),
         }
 
-    def _update_trajectory_model(self, inputs: Tensors) -> Tensors:
+    def _update_by_advantage(self, inputs: Tensors) -> Tensors:
+        """Actions count as in the reference actor's loss, by what the critics think of them."""
+        beta = self.config.method.training.online_advantage_temperature
+        with torch.no_grad():
+            observations, actions = inputs["states"].flatten(0, 1), inputs["actions"].flatten(0, 1)
+            values = self.agent.values
+            advantage = values.standardized_q(observations, actions, target=True).amin(0)
+            advantage = advantage - values.standardized_v(observations)
+            weights = torch.exp(beta * advantage).clamp(max=LARGEST_ACTION_WEIGHT)
+        return self._update_trajectory_model(inputs, weights.view(inputs["valid"].shape))
+
+    def _update_trajectory_model(self, inputs: Tensors, action_weights: torch.Tensor | None = None) -> Tensors:
         layout = MaskLayout(inputs["visible"], inputs["seen"])
         if self.config.compile:
             torch._dynamo.maybe_mark_dynamic(layout.visible, 0)
@@ -269,6 +290,7 @@ class M3PCLearner:
                 layout,
                 inputs["noise"],
                 self.target_entropy,
+                action_weights,
             )
         alpha = self.log_alpha.exp().detach()
         errors = losses["states"] + losses["returns"] + losses["rewards"]
