@@ -1,5 +1,6 @@
 """The losses and updates: closed forms, values of a chain that can be written down, exact continuation."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -163,6 +164,42 @@ def test_online_actions_count_by_their_advantage_and_offline_ones_alike(store: E
         expected = torch.exp(50.0 * (q - values.standardized_v(states))).clamp(max=LARGEST_ACTION_WEIGHT)
     assert seen[1] is not None and torch.equal(seen[1].flatten(), expected)
     assert 0.0 < expected.min() < expected.max() <= LARGEST_ACTION_WEIGHT
+
+
+def test_critics_learnt_on_another_core_learn_the_same(store: EpisodeStore) -> None:
+    learners = []
+    for beside in (False, True):
+        agent = TrajectoryAgent(TASK, CONFIG)
+        agent.set_statistics(compute_statistics(store, TASK.max_episode_steps))
+        critic = replace(CONFIG.method.critic, beside=beside)
+        learners.append(M3PCLearner(agent, with_method(CONFIG, critic=critic)))
+    threads: list[set[str]] = [set(), set()]
+    for learner, names in zip(learners, threads, strict=True):
+        plain = learner.critics.update
+
+        def update_and_note(batch: TransitionBatch, plain: Any = plain, names: set[str] = names) -> Any:
+            names.add(threading.current_thread().name)
+            return plain(batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner.critics, "update", update_and_note)
+            for step in range(4):
+                update(learner, store, step)
+    ours, theirs = (learner.state() for learner in learners)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert threads[0] == {"MainThread"} and "MainThread" not in threads[1] and threads[1]
+
+
+def test_a_failure_of_the_critics_on_another_core_is_raised(store: EpisodeStore) -> None:
+    learner = make_learner(store)
+
+    def fail(batch: TransitionBatch) -> None:
+        raise FloatingPointError("no")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner.critics, "update", fail)
+        with pytest.raises(FloatingPointError, match="no"):
+            update(learner, store, 0)
 
 
 def test_the_online_stage_may_have_its_own_number_of_critic_updates() -> None:

@@ -31,6 +31,7 @@ Source: M³PC section IV, eqs. 1–2.
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import torch
@@ -188,6 +189,9 @@ class M3PCLearner:
         self.autocast = mixed_precision(config.precision, self.device)
         self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
         self._weighted_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
+        # What several learners average has to be averaged in one order; kernels of one GPU have one queue.
+        apart = config.method.critic.beside and is_alone and self.device.type == "cpu"
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="critics") if apart else None
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -205,10 +209,22 @@ class M3PCLearner:
         """
         self._set_learning_rate(stage, step)
         beta = self.config.method.training.online_advantage_temperature if stage == "online" else 0.0
-        step_of = self._weighted_step if beta else self._step
-        metrics = step_of(self._inputs(segments, stage, step))
+        inputs = self._inputs(segments, stage, step)
+        if self._beside is None or beta:  # weights by advantage are what the critics say before they go on
+            metrics = (self._weighted_step if beta else self._step)(inputs)
+            return {**metrics, **self._update_critics(transitions)}
+        critics = self._beside.submit(self._update_critics, transitions)
+        try:
+            metrics = self._step(inputs)
+        finally:
+            found = critics.result()
+        return {**metrics, **found}
+
+    def _update_critics(self, transitions: list[TransitionBatch]) -> dict[str, torch.Tensor]:
+        """They share nothing with the trajectory model. The last update's metrics; none without a batch."""
+        metrics: dict[str, torch.Tensor] = {}
         for batch in transitions:
-            metrics.update(self.critics.update(batch))
+            metrics = self.critics.update(batch)
         return metrics
 
     def state(self) -> dict[str, torch.Tensor]:
