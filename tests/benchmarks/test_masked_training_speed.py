@@ -41,6 +41,6 @@ def test_pretraining_updates_per_second(capsys: pytest.CaptureFixture[str]) -> N
     after, same = (statistics.median(times[beside]) for beside in (False, True))
     with capsys.disabled():
         print(
-            f"\npretraining update: one after the other {1000 * after:.0f} ms, critics beside {1000 * same:.0f} ms: "
+            f"\npretraining update: in turn {1000 * after:.0f} ms, critics beside {1000 * same:.0f} ms: "
             f"{after / same:.2f} x"
         )
