@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped, UInt8
 
 SMALLEST_PICTURE = 1024
-"""Boxes [rows, columns, channels] of fewer uint8 numbers are cells of a grid, and flattened like any other box."""
+"""Boxes [rows, columns, channels > 1] of fewer uint8 numbers are cells of a grid, flattened like other boxes."""
 
 
 def has_pixels(shape: tuple[int, ...], dtype: str) -> bool:
     """Whether a box of numbers is a picture."""
-    is_grid = len(shape) == 3 and math.prod(shape) < SMALLEST_PICTURE
+    is_grid = len(shape) == 3 and shape[-1] > 1 and math.prod(shape) < SMALLEST_PICTURE
     return len(shape) > 1 and dtype == "uint8" and not is_grid
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from configs import masked_config, with_method
 
-from system.config import CriticConfig, PretrainConfig
+from system.config import CriticConfig, PretrainConfig, RunConfig
 from system.data.store.episodes import EpisodeStore, gather_segments, gather_transitions
 from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
@@ -100,10 +100,10 @@ def store() -> EpisodeStore:
     )
 
 
-def make_learner(store: EpisodeStore) -> M3PCLearner:
-    agent = TrajectoryAgent(TASK, CONFIG)
+def make_learner(store: EpisodeStore, config: RunConfig = CONFIG) -> M3PCLearner:
+    agent = TrajectoryAgent(TASK, config)
     agent.set_statistics(compute_statistics(store, TASK.max_episode_steps))
-    return M3PCLearner(agent, CONFIG)
+    return M3PCLearner(agent, config)
 
 
 def update(learner: M3PCLearner, store: EpisodeStore, step: int) -> dict[str, float]:
@@ -141,8 +141,7 @@ def test_a_restored_learner_goes_on_bit_for_bit(store: EpisodeStore) -> None:
 
 def test_online_actions_count_by_their_advantage_and_offline_ones_alike(store: EpisodeStore) -> None:
     training = replace(CONFIG.method.training, online_advantage_temperature=50.0)
-    plain, weighing = make_learner(store), make_learner(store)
-    weighing.config = with_method(CONFIG, training=training)
+    plain, weighing = make_learner(store), make_learner(store, with_method(CONFIG, training=training))
     segments = gather_segments(store, np.arange(8), np.full(8, 3), 4)
     first = [learner.update(segments, [], stage="offline", step=0) for learner in (plain, weighing)]
     assert first[0]["trajectory/nll_loss"] == first[1]["trajectory/nll_loss"]
@@ -167,12 +166,8 @@ def test_online_actions_count_by_their_advantage_and_offline_ones_alike(store: E
 
 
 def test_critics_learnt_on_another_core_learn_the_same(store: EpisodeStore) -> None:
-    learners = []
-    for beside in (False, True):
-        agent = TrajectoryAgent(TASK, CONFIG)
-        agent.set_statistics(compute_statistics(store, TASK.max_episode_steps))
-        critic = replace(CONFIG.method.critic, beside=beside)
-        learners.append(M3PCLearner(agent, with_method(CONFIG, critic=critic)))
+    critics = [replace(CONFIG.method.critic, beside=beside) for beside in (False, True)]
+    learners = [make_learner(store, with_method(CONFIG, critic=critic)) for critic in critics]
     threads: list[set[str]] = [set(), set()]
     for learner, names in zip(learners, threads, strict=True):
         plain = learner.critics.update

@@ -188,7 +188,9 @@ class M3PCLearner:
         )
         self.autocast = mixed_precision(config.precision, self.device)
         self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
-        self._weighted_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
+        self._online_step = self._step
+        if training.online_advantage_temperature:
+            self._online_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
         # What several learners average has to be averaged in one order; kernels of one GPU have one queue.
         apart = config.method.critic.beside and is_alone and self.device.type == "cpu"
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="critics") if apart else None
@@ -208,14 +210,13 @@ class M3PCLearner:
             Scalars by name, without gradient.
         """
         self._set_learning_rate(stage, step)
-        beta = self.config.method.training.online_advantage_temperature if stage == "online" else 0.0
+        model_step = self._step if stage == "offline" else self._online_step
         inputs = self._inputs(segments, stage, step)
-        if self._beside is None or beta:  # weights by advantage are what the critics say before they go on
-            metrics = (self._weighted_step if beta else self._step)(inputs)
-            return {**metrics, **self._update_critics(transitions)}
+        if self._beside is None or model_step != self._step:  # advantages are those of critics that stand still
+            return {**model_step(inputs), **self._update_critics(transitions)}
         critics = self._beside.submit(self._update_critics, transitions)
         try:
-            metrics = self._step(inputs)
+            metrics = model_step(inputs)
         finally:
             found = critics.result()
         return {**metrics, **found}
@@ -251,7 +252,7 @@ class M3PCLearner:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self._step.forget()
-        self._weighted_step.forget()
+        self._online_step.forget()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
