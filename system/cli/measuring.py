@@ -55,12 +55,12 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     if arguments.capability and arguments.policies:
         raise ConfigError("--policies: those of --capability are its own; give one of the two")
     saved = open_to_evaluate(checkpoint, arguments.policies, arguments.episodes, arguments.overrides)
-    saved, predictions = _measure_capabilities(saved, arguments.capability)
+    saved, is_played, predictions = _measure_capabilities(saved, arguments.capability)
     path, config = saved.path, saved.config
     if config.evaluators == 0:
         refuse_address(arguments.address)
     measured = Measured([], [])
-    if config.evaluation.policies:
+    if is_played:
         measured = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
     records, rankings = measured.evaluations, measured.rankings
     if records:
@@ -85,14 +85,19 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure_capabilities(saved: SavedAgent, named: str | None) -> tuple[SavedAgent, list[dict[str, Any]]]:
+def _measure_capabilities(
+    saved: SavedAgent, named: str | None
+) -> tuple[SavedAgent, bool, list[dict[str, Any]]]:
     """What of the named capabilities is measured on recorded episodes; policies of the others are left to play.
+
+    Returns:
+        The agent with the policies that are to be played, whether there are any, and what was measured.
 
     Raises:
         ConfigError: the family has none of that name.
     """
     if named is None:
-        return saved, []
+        return saved, True, []
     family, config = family_of(saved.config), saved.config
     names = [name.strip() for name in named.split(",")]
     for name in names:
@@ -102,10 +107,10 @@ def _measure_capabilities(saved: SavedAgent, named: str | None) -> tuple[SavedAg
             raise ConfigError(f"--capability: {one_of(name, tuple(family.capabilities))}")
     chosen = [family.capabilities[name] for name in names]
     policies = tuple(each.policy for each in chosen if each.policy)
-    evaluation = replace(config.evaluation, policies=policies)
-    saved = replace(saved, config=replace(config, evaluation=evaluation))
-    if all(each.policy for each in chosen):
-        return saved, []
+    if policies:
+        saved = replace(saved, config=replace(config, evaluation=replace(config.evaluation, policies=policies)))
+    if len(policies) == len(chosen):
+        return saved, True, []
     data = prepare_data(config, RUNS / "dataset-cache")
     errors = [
         error
@@ -113,7 +118,7 @@ def _measure_capabilities(saved: SavedAgent, named: str | None) -> tuple[SavedAg
         if each.measure is not None
         for error in each.measure(name, saved.agent, data, config)
     ]
-    return saved, [capability_record(saved.stage, error) for error in errors]
+    return saved, bool(policies), [capability_record(saved.stage, error) for error in errors]
 
 
 def check_output(file: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A goal environment of a few lines: a point in the plane that is to stand on another one. Importing registers it."""
+"""A goal environment of a few lines: a point in the plane that is to stand on another. Importing registers it."""
 
 from typing import Any
 
@@ -26,7 +26,9 @@ class GoalPoint(gymnasium.Env):
     )
     action_space = spaces.Box(-1.0, 1.0, (2,))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.place, self.goal = self.np_random.uniform(-1.0, 1.0, size=(2, 2))
         return self._shown(), {}

@@ -83,6 +83,9 @@ class TrajectoryTrainingConfig:
     online_learning_rate: float = setting(
         1e-4, low=0.0, high=1.0, doc="peak in the online stage, after a warm-up and before a cosine of its own"
     )
+    online_advantage_temperature: float = setting(
+        0.0, low=0.0, high=1e4, doc="β of the online stage's weights exp(β (Q − V)) of actions; 0: all count alike"
+    )
     weight_average: float = setting(
         0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
     )
@@ -116,10 +119,11 @@ def validate(config: RunConfig) -> None:
     total = sum(config.method.training.mask_shares.values())
     if total > 1.0 + 1e-9:
         raise ConfigError(f"{NAME}.training.mask_shares: add up to {total:g}, and all steps are 1")
-    if config.dataset.incomplete == "keep" and config.method.critic.updates_per_step:
+    updates = max(critic_updates(config, stage) for stage in ("offline", "online"))
+    if config.dataset.incomplete == "keep" and updates:
         raise ConfigError(
-            f"{NAME}.critic.updates_per_step: {config.method.critic.updates_per_step}, and critics learn from "
-            "whole transitions: dataset.incomplete: keep goes with 0"
+            f"{NAME}.critic.updates_per_step: {updates}, and critics learn from whole transitions: "
+            "dataset.incomplete: keep goes with 0"
         )
     if not config.method.training.keep_ratios:
         raise ConfigError(f"{NAME}.training.keep_ratios: at least one ratio is needed")
@@ -152,6 +156,14 @@ CHANGED = {
     )
 }
 """Keys of earlier versions."""
+
+
+def critic_updates(config: RunConfig, stage: str) -> int:
+    """Updates of the critics beside each one of the trajectory model."""
+    critic = config.method.critic
+    if stage == "offline" or critic.online_updates_per_step is None:
+        return int(critic.updates_per_step)
+    return int(critic.online_updates_per_step)
 
 
 def sizes(config: RunConfig) -> dict[str, Any]:
