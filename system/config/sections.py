@@ -132,6 +132,9 @@ class PlannerConfig:
     imagine_without_choice: bool = setting(
         False, doc="beam search looks ahead also where only one action can be taken"
     )
+    goal_speed: float = setting(
+        0.0, low=0.0, doc="a goal is shown no further away than so many typical changes a step; 0: as it is"
+    )
     goal_arrival: Literal["deadline", "receding"] = setting(
         "deadline", doc="a goal stands where it is due, at most h steps ahead, or always h steps ahead"
     )

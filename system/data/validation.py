@@ -52,11 +52,12 @@ def find_faults(raw: RawEpisode, task: TaskSpec, *, incomplete: bool = False) ->
     if structural is not None:
         return [Fault(raw.number, None, structural, raw.origin.describe(None))]
     names = raw.origin.observation_names, raw.origin.action_names
-    has_actions, has_rewards = not is_missing(raw.actions), not is_missing(raw.rewards)
+    vectors = task.frame_shape is None
+    has_actions, has_rewards = not (vectors and is_missing(raw.actions)), not (vectors and is_missing(raw.rewards))
     found = (
         None if has_actions or incomplete else Fault(raw.number, None, f"its actions are not recorded; {ASK}"),
         None if has_rewards or incomplete else Fault(raw.number, None, f"its rewards are not recorded; {ASK}"),
-        _bad_value(raw.number, "observation", raw.observations, names[0]) if task.frame_shape is None else None,
+        _bad_value(raw.number, "observation", raw.observations, names[0]) if vectors else None,
         _bad_value(raw.number, "action", raw.actions, names[1]) if has_actions and not task.is_discrete else None,
         _bad_value(raw.number, "reward", raw.rewards) if has_rewards else None,
         (_invalid_action if task.is_discrete else _out_of_bounds)(raw, task) if has_actions else None,

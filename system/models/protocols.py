@@ -46,7 +46,13 @@ class PlanningModel(Protocol):
 
 
 class PathModel(Protocol):
-    """A model that infers the states between here and a goal, and the actions that connect states."""
+    """A model that infers the states between here and a goal, and the actions that connect states.
+
+    Attributes:
+        typical_change: root mean square of what a step changes, by dimension; zeros where it is not known.
+    """
+
+    typical_change: Float[torch.Tensor, "S"]
 
     def infer_path(self, context: Context, ahead: int) -> Float[torch.Tensor, "B frames S"]:
         """The states from the current one, which stays as it is, to the goal, which stands `ahead` steps further.

@@ -9,6 +9,10 @@ With `planner.goal_arrival: receding` it always stands h = `planner.horizon` ste
 where it is due, once that is fewer than h steps away: environments whose goals are due at different times are
 asked in groups.
 
+Of a goal that lies further away than states do that are so few steps apart, a model has nothing to go by. With
+`planner.goal_speed` k > 0 it is shown nearer on the same line: the named dimensions' differences are scaled down
+together until none exceeds k · h times the dimension's typical change.
+
 Deviations from the paper's public code, with the reason:
 
 - every true state stays in the window, the current one included: the code's second pass reads reconstructions;
@@ -21,7 +25,7 @@ Source: M³PC section IV, "Backward M³PC for Goal Reaching".
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from system.config import PlannerConfig
 from system.decisions import Context, GoalStates, Plan
@@ -66,7 +70,8 @@ def backward_mpc(
     paths = current[:, None].repeat(1, config.horizon + 1, 1)
     for steps in ahead.unique().tolist():
         rows = ahead == steps
-        asked = _rows(context, goal, rows)
+        shown = _approached(goal, current, steps * config.goal_speed * model.typical_change)
+        asked = _rows(context, shown, rows)
         path = model.infer_path(asked, steps)
         paths[rows] = torch.cat([path, path[:, -1:].expand(-1, config.horizon - steps, -1)], dim=1)
         first_actions[rows] = model.infer_actions(asked, path)[:, 0]
@@ -88,6 +93,16 @@ def _check_goal(goal: GoalStates) -> None:
     if not bool(finite.all()):
         row, dimension = (~finite).nonzero()[0].tolist()
         raise PlannerError(f"goal of environment {row}: dimension {dimension} is not finite")
+
+
+def _approached(
+    goal: GoalStates, current: Float[torch.Tensor, "B S"], most: Float[torch.Tensor, "S"]
+) -> GoalStates:
+    """Goals on the same line, with no named dimension further from the current state than `most`; 0: no limit."""
+    limited = goal.named & (most > 0.0)
+    away = torch.where(goal.named, goal.values, current) - current
+    excess = torch.where(limited, away.abs() / most.clamp_min(1e-12), 0.0).amax(dim=1, keepdim=True)
+    return replace(goal, values=current + away / excess.clamp_min(1.0))
 
 
 def _rows(context: Context, goal: GoalStates, rows: Bool[torch.Tensor, "B"]) -> Context:

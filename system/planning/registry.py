@@ -60,10 +60,10 @@ def _backward_mpc() -> Callable[..., Any]:
     return backward_mpc
 
 
-UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice", "goal_arrival")
+UNREAD_BY_FORWARD_MPC = ("beam_width", "support_threshold", "imagine_without_choice", "goal_arrival", "goal_speed")
 UNREAD_BY_BEAM_SEARCH = (
     *("guidance", "proposals", "actor_spread", "num_candidates", "target_return_ratio"),
-    "goal_arrival",
+    *("goal_arrival", "goal_speed"),
 )
 UNREAD_BY_BACKWARD_MPC = (
     *("guidance", "proposals", "actor_spread", "td_lambda", "temperature", "utility_scale", "num_candidates"),

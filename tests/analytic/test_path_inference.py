@@ -89,7 +89,8 @@ def question(named: list[bool], batch: int = 64) -> tuple[Context, torch.Tensor]
 @torch.no_grad()
 def test_the_inferred_path_is_the_analytic_one(named: list[bool], agent: TrajectoryAgent) -> None:
     context, path = question(named)
-    plan = backward_mpc(GoalPaths(agent.model), context, config=PLANNER, generator=torch.Generator())
+    paths = GoalPaths(agent.model, agent.observation_change)
+    plan = backward_mpc(paths, context, config=PLANNER, generator=torch.Generator())
     assert plan.imagined_observations is not None
     off, walked = plan.imagined_observations[:, 0] - path, path - path[:, :1]
     steps = path[:, 1] - path[:, 0]

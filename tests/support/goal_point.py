@@ -9,13 +9,13 @@ from gymnasium import spaces
 from system.types import Episode
 
 ENVIRONMENT = "Own/GoalPoint-v0"
-STEP = 0.2
-NEAR = 0.15
+STEP = 0.4
+NEAR = 0.25
 LIMIT = 15
 
 
 class GoalPoint(gymnasium.Env):
-    """Moves by a fifth of the action; 1 for being there, which ends the episode."""
+    """Moves by 0.4 of the action; 1 for being there, which ends the episode."""
 
     observation_space = spaces.Dict(
         {
@@ -47,13 +47,12 @@ gymnasium.register(ENVIRONMENT, entry_point=GoalPoint, max_episode_steps=LIMIT)
 
 
 def wandering_episode(seed: int) -> Episode:
-    """Random walks: none of them was on its way to the goal that it shows."""
+    """Independent actions: none of them was on its way to the goal that is shown."""
     environment, generator = gymnasium.make(ENVIRONMENT), np.random.default_rng(seed)
     shown, _ = environment.reset(seed=seed)
     observations, actions, rewards, ended = [_flat(shown)], [], [], False
-    direction = generator.uniform(-1.0, 1.0, size=2)
     while not ended and len(actions) < LIMIT:
-        action = np.clip(direction + 0.4 * generator.normal(size=2), -1.0, 1.0).astype(np.float32)
+        action = generator.uniform(-1.0, 1.0, size=2).astype(np.float32)
         shown, reward, ended, _, _ = environment.step(action)
         observations.append(_flat(shown))
         actions.append(action)

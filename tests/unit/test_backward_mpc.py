@@ -60,11 +60,14 @@ def make_context(batch: int = 3, **goal: torch.Tensor) -> Context:
 
 
 def plan(agent: TrajectoryAgent, context: Context, config: PlannerConfig = CONFIG, kind: type = GoalPaths) -> Plan:
-    return backward_mpc(kind(agent.model), context, config=config, generator=torch.Generator().manual_seed(0))
+    model = kind(agent.model, agent.observation_change)
+    return backward_mpc(model, context, config=config, generator=torch.Generator().manual_seed(0))
 
 
 class LineWalker:
     """A system o′ = o + a, whose analytic path to a goal is the straight line of equal steps."""
+
+    typical_change = torch.tensor([0.1, 0.2, 0.0])
 
     def infer_path(self, context: Context, ahead: int) -> torch.Tensor:
         assert context.goal is not None
@@ -87,6 +90,22 @@ def test_the_first_step_of_a_line_is_walked_to_be_there_in_time(left: int, steps
     assert path is not None
     assert torch.equal(path[:, 0, 0], context.observations[:, -1])
     assert torch.allclose(path[:, 0, steps:], context.goal.values[:, None].expand(-1, 4 - steps, -1))
+
+
+def test_what_is_too_far_is_shown_nearer_on_the_same_line() -> None:
+    """Of typical changes 0.1 and 0.2, at twice that in 3 steps: 0.6 and 1.2 away at most; one has no limit."""
+    values = torch.tensor([[3.0, 1.2, 9.0], [0.3, -2.4, 9.0], [0.5, 1.1, 9.0]])
+    context = make_context(values=values)
+    context = replace(context, observations=torch.zeros_like(context.observations))
+    made = backward_mpc(
+        LineWalker(), context, config=replace(CONFIG, goal_speed=2.0), generator=torch.Generator()
+    )
+    assert made.imagined_observations is not None
+    scale = torch.tensor([[5.0], [2.0], [1.0]])
+    assert torch.allclose(made.imagined_observations[:, 0, -1], values / scale)
+    unlimited = backward_mpc(LineWalker(), context, config=CONFIG, generator=torch.Generator())
+    assert unlimited.imagined_observations is not None
+    assert torch.equal(unlimited.imagined_observations[:, 0, -1], values)
 
 
 def test_a_receding_goal_never_comes_closer() -> None:
@@ -158,11 +177,12 @@ def test_rewards_returns_and_what_lies_before_the_episode_change_nothing(agent: 
 def test_every_true_state_is_kept(agent: TrajectoryAgent) -> None:
     """The second mask sees the observations themselves: another one of the past changes the action."""
     context = make_context()
-    path = GoalPaths(agent.model).infer_path(context, 3)
+    paths = GoalPaths(agent.model, agent.observation_change)
+    path = paths.infer_path(context, 3)
     other = context.observations.clone()
     other[:, -2] += 1.0
-    first = GoalPaths(agent.model).infer_actions(context, path)
-    second = GoalPaths(agent.model).infer_actions(replace(context, observations=other), path)
+    first = paths.infer_actions(context, path)
+    second = paths.infer_actions(replace(context, observations=other), path)
     assert not torch.allclose(first, second, atol=1e-5)
 
 

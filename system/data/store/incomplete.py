@@ -48,9 +48,9 @@ def recorded_whole(store: EpisodeStore) -> Bool[np.ndarray, "episodes"]:
 
 def lacks_actions(store: EpisodeStore) -> Bool[np.ndarray, "episodes"]:
     """Which episodes have no actions."""
-    if store.actions.dtype.kind != "f":
+    if store.actions.dtype.kind != "f" or store.num_episodes == 0:
         return np.zeros(store.num_episodes, dtype=bool)
-    return np.isnan(store.actions.reshape(store.num_steps, -1)[store.step_offsets[:-1]]).all(axis=1)
+    return np.asarray(np.isnan(store.actions[store.step_offsets[:-1]]).all(axis=1))
 
 
 def lacks_rewards(store: EpisodeStore) -> Bool[np.ndarray, "episodes"]:

@@ -18,6 +18,7 @@ class DatasetStatistics:
     Attributes:
         observation_mean, observation_std: of o_0 … o_{L−1}, by dimension; a constant dimension has std 1.
             Frames and tokens are not normalised: 0 and 1.
+        observation_change: root mean square of o_{t+1} − o_t, by dimension; 0 of frames and tokens.
         reward_mean, reward_std: of r_t.
         return_mean, return_std: of the returns-to-go that are known; 0 and 1 where there is none.
         target_returns: for each step the largest known return-to-go that an episode had there or before; it
@@ -31,6 +32,7 @@ class DatasetStatistics:
 
     observation_mean: Float32[np.ndarray, "*observation"]
     observation_std: Float32[np.ndarray, "*observation"]
+    observation_change: Float32[np.ndarray, "*observation"]
     reward_mean: float
     reward_std: float
     return_mean: float
@@ -71,6 +73,7 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
     return DatasetStatistics(
         observation_mean=observation_mean,
         observation_std=observation_std,
+        observation_change=_observation_change(store),
         reward_mean=reward_mean,
         reward_std=reward_std,
         return_mean=return_mean,
@@ -137,6 +140,16 @@ def _observation_moments(
     observations = np.delete(np.asarray(store.observations), last_observation, axis=0)
     mean = observations.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean, _nonzero(observations.std(axis=0, dtype=np.float64)).astype(np.float32)
+
+
+def _observation_change(store: EpisodeStore) -> Float32[np.ndarray, "*observation"]:
+    """Over the steps of all episodes; none of them leads from one episode into the next."""
+    if store.observations.dtype != np.float32:
+        return np.zeros(store.observation_shape, np.float32)
+    first = np.arange(store.num_steps) + np.repeat(np.arange(store.num_episodes), store.lengths)
+    observations = np.asarray(store.observations)
+    changes = (observations[first + 1] - observations[first]).astype(np.float64)
+    return np.asarray(np.sqrt(np.square(changes).mean(axis=0)), dtype=np.float32)
 
 
 def _moments(values: Float32[np.ndarray, "n"]) -> tuple[float, float]:

@@ -18,10 +18,12 @@ class GoalPaths:
 
     Args:
         model: of T steps, of which the last one holds the goal.
+        typical_change: as of `PathModel`.
     """
 
-    def __init__(self, model: MaskedTrajectoryModel) -> None:
+    def __init__(self, model: MaskedTrajectoryModel, typical_change: Float[torch.Tensor, "S"]) -> None:
         self.model = model
+        self.typical_change = typical_change
 
     def infer_path(self, context: Context, ahead: int) -> Float[torch.Tensor, "B frames S"]:
         """The states to the goal: what of it is named stays as it is, and so does the current state."""

@@ -103,7 +103,7 @@ class TwoStages:
     def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
         self.agent = agent
         self.config = config
-        self.paths = GoalPaths(agent.model)
+        self.paths = GoalPaths(agent.model, agent.observation_change)
 
     @torch.no_grad()
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
@@ -176,7 +176,7 @@ class GoalReaching:
         self.agent = agent
         self.task = task
         self.config = config
-        self.paths = GoalPaths(agent.model) if with_path else StraightToGoal(agent.model)
+        self.paths = (GoalPaths if with_path else StraightToGoal)(agent.model, agent.observation_change)
 
     @torch.no_grad()
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
