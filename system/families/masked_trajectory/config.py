@@ -47,6 +47,11 @@ class ModelConfig:
     action_std: float = setting(
         0.0, low=0.0, high=7.0, doc="fixed standard deviation of vectors of actions before tanh; 0: it is learnt"
     )
+    hidden_states: Literal["from_latest", "on_line"] = setting(
+        "from_latest",
+        doc="hidden states are predicted as a change from the latest visible one, or from the line between it and "
+        "the next visible one",
+    )
     partial_states: bool = setting(
         False, doc="states may be known in part: goals of some dimensions alone; trained with path_inference"
     )
@@ -171,7 +176,7 @@ def sizes(config: RunConfig) -> dict[str, Any]:
     model, critic = config.method.model, config.method.critic
     kept = (
         *("context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
-        *("partial_states", "action_std"),
+        *("partial_states", "hidden_states", "action_std"),
     )
     return {
         "model": {name: getattr(model, name) for name in kept},

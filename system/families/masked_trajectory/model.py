@@ -162,11 +162,11 @@ class MaskedTrajectoryModel(nn.Module):
         mask: Mask | MaskLayout,
         first_step: int,
     ) -> Float[torch.Tensor, "B Q S"]:
-        """States in the task's units: the latest visible state plus a predicted, standardised change."""
+        """States in the task's units: what the visible ones let expect, plus a predicted, standardised change."""
         if decoded.shape[1] == 0:
             return tokens.states[:, :0]
         layout = layout_of(mask, tokens.states.device)
-        base = self._latest_visible_states(tokens, layout)[:, first_step : first_step + decoded.shape[1]]
+        base = self._expected_states(tokens, layout)[:, first_step : first_step + decoded.shape[1]]
         return base + self.observation_std * self.state_head(decoded)
 
     def predict_scalar(self, decoded: Float[torch.Tensor, "B Q D"], modality: int) -> Float[torch.Tensor, "B Q"]:
@@ -268,20 +268,26 @@ class MaskedTrajectoryModel(nn.Module):
         rows = [self.place(modality, window[:, modality], slice(None)) for modality in range(NUM_MODALITIES)]
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
-    def _latest_visible_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
-        """For each step the newest state that is visible at or before it, of states known in part dimension by
-        dimension; the mean state where there is none."""
-        steps = torch.arange(layout.seen.shape[1], device=layout.seen.device)
-        seen = layout.seen[STATES] & (steps <= steps[:, None])
+    def _expected_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
+        """What each state is predicted as a change from: the newest one that is visible at or before it, of states
+        known in part dimension by dimension; the mean state where there is none. With `hidden_states: on_line` the
+        line from there to the next visible one, or that one where there is none before."""
+        seen = layout.seen[STATES] & tokens.valid
+        known = seen[..., None].expand_as(tokens.states)
         if tokens.states_known is not None:
-            known = (tokens.states_known & tokens.valid[..., None])[:, None] & seen[None, :, :, None]
-            newest = torch.where(known, steps[:, None], -1).amax(dim=2)
-            values = tokens.states.gather(1, newest.clamp_min(0))
-            return torch.where(newest >= 0, values, self.observation_mean)
-        latest = torch.where(seen, steps, -1).amax(dim=1)
-        index = latest.clamp_min(0)
-        known = (latest >= 0) & tokens.valid[:, index]
-        return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)
+            known = known & tokens.states_known
+        steps = torch.arange(seen.shape[1], device=seen.device)[:, None]
+        before = torch.where(known, steps, -1).cummax(dim=1).values
+        latest = tokens.states.gather(1, before.clamp_min(0))
+        if self.config.hidden_states == "from_latest":
+            return torch.where(before >= 0, latest, self.observation_mean)
+        end = seen.shape[1]
+        after = torch.where(known, steps, end).flip(1).cummin(dim=1).values.flip(1)
+        following = tokens.states.gather(1, after.clamp_max(end - 1))
+        share = (steps - before) / (after - before).clamp_min(1)
+        line = latest + share * (following - latest)
+        one_sided = torch.where(before >= 0, latest, torch.where(after < end, following, self.observation_mean))
+        return torch.where((before >= 0) & (after < end), line, one_sided)
 
     @staticmethod
     def _regression_head(width: int, outputs: int) -> nn.Sequential:
