@@ -129,6 +129,7 @@ class Family:
         one_pass: (name, agent, task, config, planner) → the policy of that name as a `torch.nn.Module` that can be
             exported, None of a policy that looks ahead. Its inputs are those of `system.runs.one_pass`, actions in
             [−1, 1]; observations are what the environment shows.
+        encode: (agent, observations, actions or None) → representations of single steps, a row each.
         compile: compiles an agent's model in place.
         learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
         several_datasets: it can be trained on several datasets together.
@@ -159,6 +160,7 @@ class Family:
     prepare: Callable[..., Any] | None = None
     diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None" = None
     one_pass: "Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any] | None" = None
+    encode: Callable[[Any, Any, Any], Any] | None = None
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False

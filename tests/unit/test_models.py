@@ -7,6 +7,7 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from system.families.masked_trajectory.config import ModelConfig, planning_masks
+from system.families.masked_trajectory.mask_layout import layout_of
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,
@@ -231,3 +232,18 @@ def test_hidden_states_are_expected_on_the_line_between_visible_ones() -> None:
     assert found[:, :, 0].tolist() == [[0.0, 0.0, 1.0, 2.0, 3.0, *ends]] * 2
     assert found[0, :, 1].tolist() == [0.0, 0.0, 10.0, 20.0, 30.0, *([30.0] * (LENGTH - 5))]
     assert found[1, :, 1].tolist() == [0.0] * LENGTH
+
+
+@torch.no_grad()
+def test_representations_are_of_single_steps(model: MaskedTrajectoryModel) -> None:
+    """What the encoder makes of a window's first step of which nothing else is seen."""
+    window = tokens()
+    mask = np.zeros((4, LENGTH), dtype=bool)
+    mask[STATES, 0] = True
+    layout = layout_of(mask, window.states.device)
+    encoded = model._encode(window, layout, model._valid_tokens(window, layout))
+    assert torch.allclose(model.represent(window.states[:, 0]), encoded[:, 0], atol=1e-5)
+    mask[ACTIONS, 0] = True
+    layout = layout_of(mask, window.states.device)
+    both = model._encode(window, layout, model._valid_tokens(window, layout)).flatten(1)
+    assert torch.allclose(model.represent(window.states[:, 0], window.actions[:, 0]), both, atol=1e-5)

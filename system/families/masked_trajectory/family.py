@@ -143,6 +143,7 @@ register_family(
         one_pass=_one_pass,
         capabilities=CAPABILITIES,
         incomplete_data=True,
+        encode=lambda agent, observations, actions: agent.model.represent(observations, actions),
         compile=lambda agent: agent.model.compile(),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         changed=CHANGED,

@@ -184,6 +184,19 @@ class MaskedTrajectoryModel(nn.Module):
         """(state − mean) / std of the training split."""
         return (states - self.observation_mean) / self.observation_std
 
+    def represent(
+        self, states: Float[torch.Tensor, "B S"], actions: Shaped[torch.Tensor, "B *action"] | None = None
+    ) -> Float[torch.Tensor, "B outputs"]:
+        """Encoder outputs of single steps: of a state alone, or of a state and an action side by side.
+
+        Source: MTM section 4.5: states are encoded as windows of one step, of which nothing else is seen.
+        """
+        first = slice(1)
+        tokens = [self.read(STATES, self.standardize_states(states)[:, None], first)]
+        if actions is not None:
+            tokens.append(self.read(ACTIONS, self.actions.encode(actions)[:, None], first))
+        return self.encoder(torch.cat(tokens, dim=1)).flatten(1)
+
     def read(
         self, modality: int, contents: Float[torch.Tensor, "B K inputs"], steps: slice
     ) -> Float[torch.Tensor, "B K D"]:
