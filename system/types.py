@@ -184,13 +184,21 @@ class SegmentBatch:
 
 @dataclass(frozen=True)
 class TransitionBatch:
-    """Single steps (o, a, r, o′, terminated); truncation is not termination and bootstraps."""
+    """Single steps (o, a, r, o′, terminated); truncation is not termination and bootstraps.
+
+    Attributes:
+        next_actions: a′, what was done at o′; zeros where nothing was, at the end of an episode. None of steps
+            that were not drawn from episodes.
+        next_known: whether anything was done at o′; None likewise.
+    """
 
     observations: Float32[np.ndarray, "B S"]
     actions: Shaped[np.ndarray, "B *action"]
     rewards: Float32[np.ndarray, "B"]
     next_observations: Float32[np.ndarray, "B S"]
     terminated: Bool[np.ndarray, "B"]
+    next_actions: Shaped[np.ndarray, "B *action"] | None = None
+    next_known: Bool[np.ndarray, "B"] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ the functions of the record when they are called.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES, ChangedKey
 from system.data.replay.sampling import Windows
+from system.planning.registry import Asks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,7 @@ class Family:
         build: (task, config) → an agent with the run's initial weights.
         found: (agent, foundation): gives the agent what the training data say.
         learn: (agent, config, average_gradients=, shard=) → its learner.
-        segments_per_step: rows of a batch of windows, over all learners.
+        segments_per_step: rows of a batch of windows, over all learners; 0: it learns from transitions alone.
         transition_batches: (number, rows) of the batches of transitions that an update step takes beside them.
         windows: what its learner is given: as in `SampleRequest`.
         refresh: (agent, replay, visible episodes): takes in what the replay has learnt, after online updates.
@@ -117,7 +118,7 @@ class Family:
     name: str
     section: type
     planner: str
-    asks: Literal["proposals", "steps"]
+    asks: Asks
     evaluated: tuple[str, ...]
     validate: Callable[[RunConfig], None]
     serves: "Callable[[TaskSpec], bool]"
