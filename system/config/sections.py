@@ -178,6 +178,9 @@ class EvaluationConfig:
     ranked_follow_steps: int = setting(
         100, low=0, high=100_000, doc="after a candidate's first action, by the policy that does not plan"
     )
+    film_steps: int = setting(
+        200, low=0, high=100_000, doc="steps of the planner's episode that are filmed, where it can be; 0: none"
+    )
 
 
 @dataclass(frozen=True)

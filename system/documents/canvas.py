@@ -16,10 +16,13 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
     return figure
 
 
-def new_axes(x: str, y: str, *, width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
+def new_axes(
+    x: str, y: str, *, title: str = "", width: float = 6.0, height: float = 4.0
+) -> tuple[Figure, Axes]:
     """A figure with one pair of labelled axes."""
     figure = new_figure(width, height)
     axes = figure.subplots()
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)

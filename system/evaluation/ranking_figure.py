@@ -12,11 +12,12 @@ PANELS = (
 )
 
 
-def draw_utility_ranking(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_utility_ranking(records: Sequence[Mapping[str, Any]], stage: str, path: Path) -> None:
     """Means with their intervals by policy, the line of chance at 0; nothing where no state could be compared.
 
     Args:
         records: of one stage, as under `utility_rank_correlation` in summary.json.
+        stage: which.
         path: of the PNG.
     """
     shown = [record for record in records if record["spearman"] is not None]
@@ -25,6 +26,8 @@ def draw_utility_ranking(records: Sequence[Mapping[str, Any]], path: Path) -> No
     several = len({record["environment"] for record in shown}) > 1
     names = [f"{record['environment'] + ' ' if several else ''}{record['policy']}" for record in shown]
     figure = new_figure(8.0, 1.4 + 0.35 * len(shown))
+    where = "" if several else f" in {shown[0]['environment']}"
+    figure.suptitle(f"how well utilities rank candidates{where} ({stage})", fontsize=10)
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (value, interval, label) in zip(panels, PANELS, strict=True):
         axes.axvline(0.0, color="gray", linewidth=0.8)

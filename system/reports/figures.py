@@ -37,16 +37,18 @@ class LearningCurve:
     exploration: Float[np.ndarray, "explored"]
 
 
-def draw_scores(table: pandas.DataFrame, unit: str, path: Path) -> None:
+def draw_scores(table: pandas.DataFrame, unit: str, title: str, path: Path) -> None:
     """A line for every policy and stage: the mean's interval as a bar, each training seed as a dot.
 
     Args:
         table: with the columns policy, stage, value, low, high and each_seed.
         unit: of the values.
+        title: of the figure; names the data.
         path: of the PNG.
     """
     policies = list(dict.fromkeys(table["policy"]))
-    figure, axes = new_axes(unit, "", width=6.0, height=1.3 + 0.55 * len(policies))
+    figure, axes = new_axes(unit, "", width=6.0, height=1.6 + 0.55 * len(policies))
+    figure.suptitle(title, fontsize=10)
     for stage, rows in table.groupby("stage", sort=False):
         color, shift = STAGE_COLORS[str(stage)], 0.17 if stage == "online" else -0.17
         places = np.array([policies.index(policy) for policy in rows["policy"]]) + shift
@@ -66,15 +68,17 @@ def draw_scores(table: pandas.DataFrame, unit: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_learning_curves(curves: Sequence[LearningCurve], unit: str, path: Path) -> None:
+def draw_learning_curves(curves: Sequence[LearningCurve], unit: str, title: str, path: Path) -> None:
     """Scheduled evaluations over env steps: each seed with its interval, their mean, and exploration faintly.
 
     Args:
         curves: at least one; those without scheduled evaluations show exploration alone.
         unit: of the values.
+        title: of the figure; names the data.
         path: of the PNG.
     """
-    figure, axes = new_axes("online env steps", unit, width=6.0, height=4.2)
+    figure, axes = new_axes("online env steps", unit, width=6.0, height=4.5)
+    figure.suptitle(title, fontsize=10)
     for index, curve in enumerate(curves):
         color = SEED_COLORS[index % len(SEED_COLORS)]
         axes.fill_between(curve.env_steps, curve.low, curve.high, alpha=0.12, color=color, linewidth=0)

@@ -90,12 +90,12 @@ def _draw(group: Group, folder: Path, name: str, exploration: Exploration) -> di
     """The group's pictures by caption; curves only where a run has been online for a while."""
     unit = "normalised score" if group.unit == "score" else "return"
     pictures = {SCORES_CAPTION: folder / f"scores_{name}.png"}
-    draw_scores(policy_table(group), unit, pictures[SCORES_CAPTION])
+    draw_scores(policy_table(group), unit, f"policies on {group.name}", pictures[SCORES_CAPTION])
     curves = [learning_curve(group, run, exploration.get(run.file, ()) if run.alone else ()) for run in group.runs]
     curves = [curve for curve in curves if len(curve.env_steps) > 1 or len(curve.exploration) > 1]
     if curves:
         pictures[CURVES_CAPTION] = folder / f"learning_curves_{name}.png"
-        draw_learning_curves(curves, unit, pictures[CURVES_CAPTION])
+        draw_learning_curves(curves, unit, f"scheduled evaluations on {group.name}", pictures[CURVES_CAPTION])
     return pictures
 
 

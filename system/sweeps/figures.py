@@ -44,8 +44,8 @@ def draw_parameters(
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("score, 95 %")
-    if final:
-        figure.suptitle("circles: search; diamonds: the best again, on other episodes", fontsize=9)
+    again = "; circles: search, diamonds: the best again, on other episodes" if final else ""
+    figure.suptitle(f"score by each key{again}", fontsize=9)
     save_figure(figure, path)
 
 
@@ -56,7 +56,7 @@ def draw_pareto_front(search: Sequence[Ranked], final: Sequence[Ranked], path: P
         search, final: as in `draw_parameters`; some must have decision times.
         path: of the PNG.
     """
-    figure, axes = new_axes("decision time (ms)", "score")
+    figure, axes = new_axes("decision time (ms)", "score", title="score against decision time")
     for ranking, color, marker, label in (
         (search, SEARCH_COLOR, "o", "search"),
         (final, FINAL_COLOR, "D", "best again"),
@@ -100,6 +100,7 @@ def draw_interactions(search: Sequence[Ranked], names: Mapping[str, str], path: 
         )
         axes.set_xlabel(names[first])
         axes.set_ylabel(names[second])
+    figure.suptitle("score by pairs of keys", fontsize=9)
     if drawn is not None:
         figure.colorbar(drawn, ax=list(panels), label="score")
     save_figure(figure, path)

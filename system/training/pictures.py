@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from system.documents.animation import write_film
+from system.envs.filming import film_episode
 from system.envs.vector import EnvironmentBatch
-from system.evaluation.figures import draw_learning_curve, draw_ratio_curves, draw_utilities
+from system.evaluation.figures import draw_learning_curve, draw_policies, draw_ratio_curves, draw_utilities
 from system.evaluation.plan_viewer import draw_plans, record_plans
 from system.evaluation.policies import make_policy, planner_policy_name
 from system.evaluation.ranking_figure import draw_utility_ranking
@@ -16,6 +18,7 @@ from system.families.registry import family_of, policy_traits
 from system.seeding import torch_generator
 from system.training.experiment import Experiment
 from system.training.protocols import Artifact
+from system.types import Episode
 
 PLAN_STEPS = (0, 8, 16, 32, 64)
 PLANS_GO_ON = 16
@@ -29,16 +32,23 @@ def draw_pictures(run: Experiment, stage: str) -> None:
         run: its progress holds the curves; the model is measured on the held-out episodes.
         stage: `offline` or `online`; part of the file names.
     """
-    folder, progress = run.run_dir.figures, run.progress
+    folder, progress, environment = run.run_dir.figures, run.progress, run.data.task.environment_id
     if progress.ratio_curves:
-        draw_ratio_curves(progress.ratio_curves, folder / "target_return_ratio.png")
+        draw_ratio_curves(progress.ratio_curves, environment, folder / "target_return_ratio.png")
     if len(progress.schedule) > 1:
-        draw_learning_curve(progress.schedule, folder / "learning_curve.png")
+        planner = planner_policy_name(run.config)
+        draw_learning_curve(progress.schedule, planner, environment, folder / "learning_curve.png")
     if progress.episode_returns:
-        draw_utilities(progress.first_utilities, progress.episode_returns, folder / "utilities.png")
+        utilities, returns = progress.first_utilities, progress.episode_returns
+        draw_utilities(utilities, returns, environment, folder / "utilities.png")
+    for task in run.data.tasks:
+        records = [each for each in progress.evaluations if each["environment"] == task.environment_id]
+        if records:
+            game = f"_{task.environment_id.rpartition('/')[2]}" if len(run.data.tasks) > 1 else ""
+            draw_policies(records, task.environment_id, folder / f"policies{game}.png")
     _draw_plans(run, stage)
     ranked = [each for each in progress.utility_rank_correlation if each["stage"] == stage]
-    draw_utility_ranking(ranked, folder / f"utility_ranking_{stage}.png")
+    draw_utility_ranking(ranked, stage, folder / f"utility_ranking_{stage}.png")
     diagnose = family_of(run.config).diagnose
     if diagnose is not None:
         _note_open_loop(run, stage, diagnose(run.agent(), run.data, run.config, folder, stage))
@@ -60,7 +70,8 @@ def _draw_plans(run: Experiment, stage: str) -> None:
         planner = replace(planner, target_return_ratio=float(max(curve, key=lambda ratio: curve[ratio])))
     agent = run.agent()
     noops = config.evaluation.noop_max if task.frame_shape is not None else 0
-    until = task.steps_until_cut(PLAN_STEPS[-1] + PLANS_GO_ON)
+    film_steps = config.evaluation.film_steps
+    until = task.steps_until_cut(max(PLAN_STEPS[-1] + PLANS_GO_ON, film_steps))
     with closing(EnvironmentBatch(task, 1, max_episode_steps=until, noop_max=noops)) as single:
         plans, episode = record_plans(
             make_policy(name, agent, task, config, planner),
@@ -71,9 +82,22 @@ def _draw_plans(run: Experiment, stage: str) -> None:
             generator=torch_generator(config.seed, "plan viewer", device=agent.device),
             perceive=partial(agent.perceive, game=task.game),
         )
+    if episode is not None and film_steps:
+        _film(run, episode, stage)
     if plans and episode is not None:
         title = f"plans of {name} ({stage}) in an episode of {task.environment_id}"
         draw_plans(plans, episode, task.observation_names, title, run.run_dir.figures / f"plans_{stage}.png")
+
+
+def _film(run: Experiment, episode: Episode, stage: str) -> None:
+    """The episode as the environment shows it, where it shows anything on this machine."""
+    task, steps = run.data.task, run.config.evaluation.film_steps
+    if task.frame_shape is not None:
+        film = episode.frames
+    else:
+        film = film_episode(task, PLAN_SEED, episode.actions[:steps], run.config.modules)
+    if film is not None:
+        write_film(film[: steps + 1], run.run_dir.figures / f"episode_{stage}.gif")
 
 
 def _note_open_loop(run: Experiment, stage: str, curves: Mapping[str, np.ndarray]) -> None:

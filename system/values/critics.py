@@ -4,28 +4,13 @@ All of them predict in standardised units and return the task's own: Q = mean + 
 affine map is fixed from the offline returns, so that networks start at the right scale.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import nn
 
 from system.models.action_forms import action_form
 from system.models.distributions import ActionDistribution, CategoricalActions, SquashedNormal
-
-
-class EnsembleLinear(nn.Module):
-    """E independent linear layers in one batched product."""
-
-    def __init__(self, num_members: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = 1.0 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(num_members, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(num_members, 1, outputs).uniform_(-bound, bound))
-
-    def forward(self, inputs: Float[torch.Tensor, "E B in"]) -> Float[torch.Tensor, "E B out"]:
-        """Applies member e to inputs[e]."""
-        return torch.baddbmm(self.bias, inputs, self.weight)
+from system.models.ensemble_layers import EnsembleLinear
 
 
 def multilayer_perceptron(

@@ -83,6 +83,7 @@ class IQL:
         self.discount = discount
         self.average_gradients = average_gradients
         self.parameters = [parameter for parameter in networks.parameters() if parameter.requires_grad]
+        self.averaged = list(self.parameters)
         device = networks.return_mean.device
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=config.learning_rate, fused=has_fused_steps(device), capturable=graphed
@@ -108,7 +109,7 @@ class IQL:
         with torch.no_grad():
             target_q = networks.standardized_q(observations, actions, target=True).amin(0)
         advantage = target_q - values.detach()
-        value_loss = expectile_loss(target_q - values, self.config.expectile)
+        value_loss = self._value_loss(target_q - values)
         predictions = networks.standardized_q(observations, actions)
         critic_loss = functional.mse_loss(predictions, self._bootstrap(batch).expand_as(predictions))
         policy_loss = actor_loss(
@@ -116,12 +117,13 @@ class IQL:
         )
         self.optimizer.zero_grad(set_to_none=True)
         (value_loss + critic_loss + policy_loss).backward()
-        self.average_gradients(self.parameters)
+        self.average_gradients(self.averaged)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         is_finite = step_where_finite(self.optimizer, norm)
         target, online = networks.target_critics.parameters(), networks.critics.parameters()
         move_towards(target, online, self.config.target_update_rate * is_finite)
+        self._after_step(is_finite)
         return {
             "critic/value_loss": value_loss.detach(),
             "critic/q_loss": critic_loss.detach(),
@@ -139,6 +141,13 @@ class IQL:
         """Restores what `state` gave."""
         restore_optimizer(self.optimizer, "critic_optimizer", state)
         self._step.forget()
+
+    def _value_loss(self, difference: Float[torch.Tensor, "B"]) -> Float[torch.Tensor, ""]:
+        """Of min Q̄ − V."""
+        return expectile_loss(difference, self.config.expectile)
+
+    def _after_step(self, is_finite: torch.Tensor) -> None:
+        """What else is learnt by an update, where its gradient is finite."""
 
     @torch.no_grad()
     def _bootstrap(self, batch: Tensors) -> Float[torch.Tensor, "B"]:

@@ -45,6 +45,7 @@ TINY_GAME: dict[str, Any] = {
         "ranked_states": 1,
         "ranked_candidates": 2,
         "ranked_follow_steps": 1,
+        "film_steps": 0,
     },
     "checkpoint": {"every_seconds": 0, "every_update_steps": 2, "keep": 3},
     "tracking": {"mlflow": False, "every_update_steps": 3},

@@ -51,6 +51,7 @@ TINY: dict[str, Any] = {
         "ranked_states": 2,
         "ranked_candidates": 3,
         "ranked_follow_steps": 8,
+        "film_steps": 0,
     },
     "checkpoint": {"every_seconds": 0, "every_update_steps": 5, "keep": 3},
     "tracking": {"mlflow": False, "every_update_steps": 5},

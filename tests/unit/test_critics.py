@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from system.values.critics import EnsembleLinear, ValueNetworks
+from system.models.ensemble_layers import EnsembleLinear
+from system.values.critics import ValueNetworks
 
 
 def make_networks(num_critics: int = 3, layer_norm: bool = True) -> ValueNetworks:

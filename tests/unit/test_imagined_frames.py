@@ -249,7 +249,7 @@ def test_the_picture_has_the_game_above_the_dream(
     monkeypatch.setattr(imagined_frames, "save_figure", lambda figure, path: drawn.append(figure))
     found = imagine_frames(agent, *make_stores(), horizon=3, num_starts=3, seed=0)
     assert found is not None
-    draw_imagined_frames(found, tmp_path / "dream.png")
+    draw_imagined_frames(found, "a dream", tmp_path / "dream.png")
     (figure,) = drawn
     shown = np.stack([axes.images[0].get_array() for axes in figure.axes])
     assert np.array_equal(shown, np.concatenate([found.real, found.imagined]))

@@ -49,9 +49,9 @@ def test_of_no_state_there_is_no_mean_and_of_one_no_interval(tmp_path: Path) -> 
     json.dumps([none, one], allow_nan=False)
     assert "–" in format_rankings([none]) and "5 left out" in format_rankings([none])
     assert "+0.25 –" in format_rankings([one])
-    draw_utility_ranking([none], tmp_path / "none.png")
+    draw_utility_ranking([none], "offline", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists(), "there is nothing to show"
-    draw_utility_ranking([none, one, record()], tmp_path / "some.png")
+    draw_utility_ranking([none, one, record()], "offline", tmp_path / "some.png")
     assert (tmp_path / "some.png").stat().st_size > 0
 
 

@@ -1,6 +1,6 @@
 """What the model imagines on held-out episodes against what happened: curves, and pictures of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +42,17 @@ def diagnose(
     )
     if error is None:
         return {}
-    draw_open_loop_error(error, folder / f"open_loop_error_{stage}.png")
-    draw_imagined_trajectory(error, folder / f"imagined_{stage}.png")
+    held_out = f"held-out episodes of {data.description['id']} ({stage})"
+    draw_open_loop_error(error, held_out, folder / f"open_loop_error_{stage}.png")
+    picture = folder / f"imagined_{stage}.png"
+    draw_imagined_trajectory(error, data.task.observation_names, f"imagined on {held_out}", picture)
     return {"states": error.states, "unchanged": error.unchanged, "rewards": error.rewards}
 
 
-def draw_open_loop_error(error: OpenLoopError, path: Path) -> None:
+def draw_open_loop_error(error: OpenLoopError, held_out: str, path: Path) -> None:
     """Error of imagined observations and rewards by steps ahead, in standard deviations of the data."""
-    figure, axes = new_axes("steps ahead", "RMSE / standard deviation")
+    title = f"open-loop error on {held_out}"
+    figure, axes = new_axes("steps ahead", "RMSE / standard deviation", title=title)
     ahead = np.arange(1, len(error.states) + 1)
     axes.plot(ahead, error.states, marker="o", label="observations")
     axes.plot(ahead, error.unchanged, linestyle="--", label="observation unchanged")
@@ -59,15 +62,27 @@ def draw_open_loop_error(error: OpenLoopError, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_imagined_trajectory(error: OpenLoopError, path: Path) -> None:
-    """One imagined trajectory over the real one, a panel for each of the first observation dimensions."""
-    count = min(MOST_DIMENSIONS, error.real.shape[1])
-    figure = new_figure(7.0, 1.2 * count)
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    for dimension, axes in enumerate(panels):
-        axes.plot(error.real[:, dimension], color="black", label="real")
+def draw_imagined_trajectory(error: OpenLoopError, names: Sequence[str], title: str, path: Path) -> None:
+    """One imagined trajectory over the real one, a panel for each of the dimensions that vary most in it.
+
+    Each panel spans three standard deviations of the data about its mean, so that what looks small is small.
+
+    Args:
+        error: holds the two trajectories.
+        names: of the observation's dimensions.
+        title: of the figure.
+        path: of the PNG.
+    """
+    varying = np.argsort((error.real / error.spread).std(axis=0))[::-1][:MOST_DIMENSIONS]
+    figure = new_figure(7.0, 1.2 * len(varying) + 0.4)
+    figure.suptitle(title, fontsize=10)
+    panels = figure.subplots(len(varying), 1, sharex=True, squeeze=False)[:, 0]
+    for dimension, axes in zip(sorted(varying.tolist()), panels, strict=True):
+        real, centre, reach = error.real[:, dimension], error.centre[dimension], 3 * error.spread[dimension]
+        axes.plot(real, color="black", label="real")
         axes.plot(error.imagined[:, dimension], linestyle="--", label="imagined")
-        axes.set_ylabel(f"o[{dimension}]")
+        axes.set_ylim(min(centre - reach, real.min()), max(centre + reach, real.max()))
+        axes.set_ylabel(names[dimension], fontsize=8)
     panels[0].legend(fontsize=8)
     panels[-1].set_xlabel("steps ahead")
     save_figure(figure, path)

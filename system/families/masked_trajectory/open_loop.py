@@ -22,6 +22,7 @@ class OpenLoopError:
         unchanged: of the guess that the observation stays what it is, for comparison.
         rewards: of predicted rewards at the current step and 1 … H−1 ahead.
         imagined, real: observations of the first window, the current one first.
+        centre, spread: mean and standard deviation of the data's observations.
     """
 
     states: Float[np.ndarray, "steps"]
@@ -29,6 +30,8 @@ class OpenLoopError:
     rewards: Float[np.ndarray, "H"]
     imagined: Float[np.ndarray, "H S"]
     real: Float[np.ndarray, "H S"]
+    centre: Float[np.ndarray, "S"]
+    spread: Float[np.ndarray, "S"]
 
 
 @torch.no_grad()
@@ -75,6 +78,8 @@ def open_loop_error(
         rewards=_root_mean_square((rewards - future.rewards) / float(agent.model.reward_scale[1]), (0,)),
         imagined=imagined[0],
         real=future.observations[0],
+        centre=agent.model.observation_mean.cpu().numpy(),
+        spread=scale,
     )
 
 

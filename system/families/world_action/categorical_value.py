@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from system.families.world_action.config import WorldActionConfig
-from system.values.critics import EnsembleLinear
+from system.models.ensemble_layers import EnsembleLinear
 
 INITIAL_SPREAD = 0.05
 

@@ -43,7 +43,8 @@ def diagnose(
     )
     curves: dict[str, np.ndarray] = {}
     if imagined is not None:
-        draw_imagined_frames(imagined, folder / f"imagined_{stage}.png")
+        title = f"imagined on held-out episodes of {data.description['id']} ({stage})"
+        draw_imagined_frames(imagined, title, folder / f"imagined_{stage}.png")
         shares = {"tokens": imagined.tokens, "unchanged": imagined.unchanged, "moving": imagined.moving}
         curves = {**shares, "rewards": imagined.rewards}
     for task in data.tasks:

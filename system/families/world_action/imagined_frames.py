@@ -138,15 +138,17 @@ def imagine_clip(
     )
 
 
-def draw_imagined_frames(imagined: ImaginedFrames, path: Path) -> None:
+def draw_imagined_frames(imagined: ImaginedFrames, title: str, path: Path) -> None:
     """Real frames above imagined ones, from the present to the horizon.
 
     Args:
         imagined: of one window.
+        title: of the figure.
         path: of the PNG.
     """
     count = len(imagined.real)
-    figure = new_figure(width=1.4 * count + 0.6, height=3.4)
+    figure = new_figure(width=1.4 * count + 0.6, height=3.7)
+    figure.suptitle(title, fontsize=10)
     axes = figure.subplots(2, count, squeeze=False)
     for row, (name, pictures) in enumerate((("real", imagined.real), ("imagined", imagined.imagined))):
         for column, picture in enumerate(pictures):
