@@ -152,8 +152,8 @@ class ReBRAC:
     def update(
         self, batch: TransitionBatch, noise: Float[torch.Tensor, "B A"], index: int
     ) -> dict[str, torch.Tensor]:
-        """One step of the critics, and at every `actor_period`-th index of the policy and of both targets; where a
-        gradient is not finite nothing changes.
+        """One step of the critics, and at every `actor_period`-th index, from 0 on, of the policy and of both targets;
+        where a gradient is not finite nothing changes.
 
         Args:
             batch: with the actions that followed.
@@ -175,7 +175,7 @@ class ReBRAC:
             "next_known": torch.tensor(batch.next_known),
             "noise": noise,
         }
-        step = self._joint_step if (index + 1) % self.config.actor_period == 0 else self._critic_step
+        step = self._joint_step if index % self.config.actor_period == 0 else self._critic_step
         return step(inputs)
 
     def state(self) -> dict[str, torch.Tensor]:
