@@ -110,7 +110,7 @@ def open_loop_gain(terminal: torch.Tensor, horizon: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_the_ascent_reaches_riccatis_solution(planner: str) -> None:
-    """From half the gain, with an exact value at the end; of a policy every action changes, of a plan H of them."""
+    """From half the gain, with an exact value at the end. Of a policy every action changes, of a plan H do."""
     model, context = LinearQuadratic(0.5 * GAIN), make_context()
     plan = decide(PLANNERS[planner], model, CONFIG, context)
     states = context.observations[:, -1].double()
@@ -227,7 +227,8 @@ class TestEveryAscent:
         class Broken(LinearQuadratic):
             def step(self, states: torch.Tensor, actions: torch.Tensor, noise: torch.Tensor) -> Outcome:
                 outcome = super().step(states, actions, noise)
-                return replace(outcome, rewards=outcome.rewards + torch.where(states[..., 1] < 0.0, torch.inf, 0.0))
+                endless = torch.where(states[..., 1] < 0.0, torch.inf, 0.0)
+                return replace(outcome, rewards=outcome.rewards + endless)
 
         observations = torch.tensor([[0.4, 0.4], [0.4, -0.4], [0.3, 0.5]])[:, None]
         context = replace(make_context(), observations=observations)
