@@ -152,7 +152,7 @@ class ReBRAC:
     def update(
         self, batch: TransitionBatch, noise: Float[torch.Tensor, "B A"], index: int
     ) -> dict[str, torch.Tensor]:
-        """One step of the critics, and at every `actor_period`-th index, from 0 on, of the policy and both targets;
+        """One step of the critics, and at every `actor_period`-th index, from 0, of the policy and both targets;
         where a gradient is not finite nothing changes.
 
         Args:
