@@ -232,7 +232,7 @@ def _search(bench: Bench, tokenizer: TokenizerConfig, precision: str, count: int
     )
     speed_subjects.settle(model, context)
     imagination = WorldActionImagination(model.to(bench.device), discount=0.99)
-    moved = replace(context, **{name: value.to(bench.device) for name, value in vars(context).items() if name != "carry"})
+    moved = replace(context, **{name: value.to(bench.device) for name, value in vars(context).items()})
     generator = torch.Generator(bench.device)
 
     def decide() -> object:
