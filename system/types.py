@@ -212,6 +212,7 @@ class Measurement:
         returns: undiscounted, of each of these seeds.
         lengths: in env steps.
         decision_seconds: of decisions for a single environment.
+        num_fallbacks: decisions of these episodes whose search came to nothing that could be used.
     """
 
     policy: str
@@ -220,6 +221,7 @@ class Measurement:
     returns: list[float]
     lengths: list[int]
     decision_seconds: list[float]
+    num_fallbacks: int = 0
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ class Outcome:
         states: that the futures stand at then.
         rewards: received, in the task's units.
         continues: how likely the episode goes on, in [0, 1].
-        disagreement: of the members of an ensemble; 1 is usual in the data, zeros of a model without members.
+        disagreement: of the members of an ensemble: 1 where they differ as much as each expects to be off;
+            zeros of a model without members.
     """
 
     states: Float[torch.Tensor, "B M D"]

@@ -6,7 +6,8 @@ from torch import nn
 
 from system.config import RunConfig
 from system.data.store.statistics import DatasetStatistics
-from system.families.differentiable.world_model import WorldModel
+from system.families.differentiable.ensemble_world import EnsembleWorld
+from system.families.differentiable.world_model import GenerativeWorld
 from system.seeding import derive_seed
 from system.types import TaskSpec
 from system.values.rebrac import ReBRACNetworks
@@ -24,7 +25,8 @@ class WorldModelAgent(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "weights"))
-            self.model = WorldModel(task.observation_dim, task.action_dim, config.method)
+            world = EnsembleWorld if config.method.model.kind == "ensemble" else GenerativeWorld
+            self.model = world(task.observation_dim, task.action_dim, config.method)
             self.values = ReBRACNetworks(task.observation_dim, task.action_dim, config.method.critic)
 
     @property
@@ -39,7 +41,7 @@ class WorldModelAgent(nn.Module):
     def set_statistics(self, statistics: DatasetStatistics) -> None:
         """Takes over the training split's statistics; they travel with the weights from then on."""
         self.model.set_statistics(statistics)
-        self.values.observation_mean.copy_(self.model.observation_mean)
-        self.values.observation_std.copy_(self.model.observation_std)
+        self.values.observation_mean.copy_(torch.from_numpy(statistics.observation_mean.copy()))
+        self.values.observation_std.copy_(torch.from_numpy(statistics.observation_std.copy()))
         self.values.return_mean.fill_(statistics.return_mean)
         self.values.return_std.fill_(statistics.return_std)

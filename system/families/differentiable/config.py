@@ -9,17 +9,18 @@ from system.errors import ConfigError
 
 NAME = "differentiable"
 
-ModelKind = Literal["mean_flow", "diffusion"]
+ModelKind = Literal["mean_flow", "diffusion", "ensemble"]
 
 
 @dataclass(frozen=True)
 class WorldModelConfig:
     kind: ModelKind = setting(
         "mean_flow",
-        doc="of the next observation: drawn in one step, or by a few steps of denoising",
+        doc="of what follows: drawn in one step, by a few steps of denoising, or by one of several Gaussians",
     )
     width: int = setting(256, low=8, high=8192, doc="of every hidden layer")
     layers: int = setting(2, low=1, high=16, doc="hidden layers")
+    members: int = setting(4, low=2, high=32, doc="of an ensemble")
     diffusion_steps: int = setting(200, low=2, high=10_000, doc="noise levels that denoising learns")
     sampling_steps: int = setting(4, low=1, high=1000, doc="of them, those that a draw goes through")
 
@@ -54,7 +55,7 @@ class DifferentiableConfig:
 
 
 def validate(config: RunConfig) -> None:
-    """Steps of a draw, and what an ascent needs.
+    """Steps of a draw, members of an ensemble, and what an ascent needs.
 
     Raises:
         ConfigError: names the key.
@@ -71,8 +72,13 @@ def validate(config: RunConfig) -> None:
         )
     if not planner.ascent.rate > 0.0:
         raise ConfigError("planner.ascent.rate: 0 changes nothing; planner.ascent.steps: 0 says so")
+    if model.kind == "ensemble" and planner.ascent.num_noise % model.members:
+        raise ConfigError(
+            f"planner.ascent.num_noise: {planner.ascent.num_noise} is not divisible by {NAME}.model.members = "
+            f"{model.members}"
+        )
     for key in ("model_pessimism", "uncertainty_penalty"):
-        if getattr(planner.ascent, key) > 0.0:
+        if getattr(planner.ascent, key) > 0.0 and model.kind != "ensemble":
             raise ConfigError(
                 f"planner.ascent.{key}: asks for an ensemble of models, and {NAME}.model.kind is {model.kind}"
             )
@@ -82,7 +88,7 @@ def sizes(config: RunConfig) -> dict[str, Any]:
     """The keys that a checkpoint's weights are made for, with their values."""
     model, critic = config.method.model, config.method.critic
     return {
-        "model": {name: getattr(model, name) for name in ("kind", "width", "layers")},
+        "model": {name: getattr(model, name) for name in ("kind", "width", "layers", "members")},
         "critic": {
             name: getattr(critic, name) for name in ("hidden_width", "hidden_layers", "num_critics", "layer_norm")
         },

@@ -16,14 +16,15 @@ class AdaptablePolicy:
     Args:
         agent: in evaluation mode; never changed.
         discount: γ.
+        measure_disagreement: whether an ensemble's members are compared at every step, which takes all of them.
     """
 
-    num_members = 1
-
-    def __init__(self, agent: WorldModelAgent, discount: float) -> None:
+    def __init__(self, agent: WorldModelAgent, discount: float, *, measure_disagreement: bool = False) -> None:
         self.agent = agent
         self.discount = discount
         self.noise_dim = agent.model.noise_dim
+        self.num_members = agent.model.num_members
+        self.measure_disagreement = measure_disagreement
 
     def parameters(self) -> Mapping[str, torch.Tensor]:
         """Of the policy."""
@@ -46,10 +47,7 @@ class AdaptablePolicy:
         noise: Float[torch.Tensor, "M noise"],
     ) -> Outcome:
         """f, r and the probability of going on."""
-        model = self.agent.model
-        rewards, ending = model.rewards_and_endings(states, actions)
-        following = model.next_observations(states, actions, noise.expand(*states.shape[:2], -1))
-        return Outcome(following, rewards, torch.sigmoid(-ending), torch.zeros_like(rewards))
+        return self.agent.model.imagine(states, actions, noise, measure_disagreement=self.measure_disagreement)
 
     def values(
         self, states: Float[torch.Tensor, "B M S"], actions: Float[torch.Tensor, "B M A"]

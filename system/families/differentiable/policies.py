@@ -86,5 +86,6 @@ def make_policy(
         return random_policy(task)
     if name == "rebrac":
         return LearntPolicy(agent)
-    model = AdaptablePolicy(agent, config.discount)
+    penalised = planner.ascent.uncertainty_penalty > 0.0
+    model = AdaptablePolicy(agent, config.discount, measure_disagreement=penalised)
     return AscendingPolicy(agent, model, planner, planner_named(name).load())
