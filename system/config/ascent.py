@@ -30,7 +30,7 @@ class AscentConfig:
         0.0, low=0.0, high=100.0, doc="k of the same over the returns in the members of an ensemble of models"
     )
     uncertainty_penalty: float = setting(
-        0.0, low=0.0, high=1e6, doc="reward taken off for what an ensemble's members differ by beyond their own noise"
+        0.0, low=0.0, high=1e6, doc="reward taken off for what members of an ensemble differ by beyond their noise"
     )
     accept_only_better: bool = setting(
         True, doc="keep a change only where the return rises on noise that it was not made with"
