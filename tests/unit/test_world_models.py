@@ -134,7 +134,7 @@ def test_a_denoiser_that_knows_the_noise_finds_what_it_was_added_to() -> None:
 
 @pytest.mark.parametrize(("kind", "least"), [("mean_flow", 0.1), ("diffusion", 0.2)])
 def test_samplers_learn_mean_and_spread(kind: str, least: float) -> None:
-    """x ~ N(c, 0.3²): a draw's mean follows the condition, and its spread that of the data; one step's is smaller."""
+    """x ~ N(c, 0.3²): a draw's mean follows the condition, its spread that of the data, or less by one step."""
     torch.manual_seed(0)
     sizes = {"width": 48, "layers": 2}
     sampler: Sampler

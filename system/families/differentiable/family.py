@@ -1,6 +1,7 @@
 """Registers the differentiable family: gradient MPC on a differentiable world model, with ReBRAC's policy."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from system.config import PlannerConfig, RunConfig
@@ -43,6 +44,12 @@ def _learn(agent: Any, config: RunConfig, **group: Any) -> Learner:
     return WorldModelLearner(agent, config, **group)
 
 
+def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, Any]:
+    from system.families.differentiable.diagnostics import diagnose
+
+    return diagnose(agent, data, config, folder, stage)
+
+
 def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.differentiable.one_pass import LearntPolicyProgram
 
@@ -69,6 +76,7 @@ register_family(
         segments_per_step=lambda config: 0,
         transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
         windows="ending",
+        diagnose=_diagnose,
         one_pass=_one_pass,
     )
 )
