@@ -74,7 +74,10 @@ register_family(
         learn=_learn,
         batch_sizes=lambda config: {f"{NAME}.critic.batch_size": config.method.critic.batch_size},
         segments_per_step=lambda config: 0,
-        transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
+        transition_batches=lambda config, stage: (
+            config.method.critic.updates_per_step,
+            config.method.critic.batch_size,
+        ),
         windows="ending",
         diagnose=_diagnose,
         one_pass=_one_pass,
