@@ -5,6 +5,7 @@ launch than to run.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -67,17 +68,22 @@ class AcceleratedModel:
             )
         return self._proposing[asked]
 
-    def _propose(self, horizon: int, num_candidates: int, context: Tensors) -> Tensors:
+    def _propose(self, horizon: int, num_candidates: int, context: dict[str, Any]) -> Tensors:
         with self.autocast:
             candidates = self.model.propose(
-                _context(context), horizon=horizon, num_candidates=num_candidates, generator=self._generator
+                Context(**context), horizon=horizon, num_candidates=num_candidates, generator=self._generator
             )
         return {"candidates": candidates}
 
     def _imagine(self, inputs: Tensors) -> Tensors:
-        context = {name: value for name, value in inputs.items() if name != "candidates"}
+        context: dict[str, Any] = {name: value for name, value in inputs.items() if name != "candidates"}
         with self.autocast:
-            return dict(vars(self.model.imagine(_context(context), inputs["candidates"])))
+            return dict(vars(self.model.imagine(Context(**context), inputs["candidates"])))
+
+
+def _tensors(context: Context) -> dict[str, Any]:
+    """What these planners read: none of them hands anything on."""
+    return {name: value for name, value in vars(context).items() if isinstance(value, torch.Tensor)}
 
 
 def accelerated(model: PlanningModel, device: torch.device, precision: str) -> AcceleratedModel:
@@ -88,13 +94,3 @@ def accelerated(model: PlanningModel, device: torch.device, precision: str) -> A
     """
     graphed = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
     return AcceleratedModel(model, device, precision, graphed=graphed)
-
-
-def _tensors(context: Context) -> Tensors:
-    """What candidates are proposed and imagined from; a goal has no part in it."""
-    return {name: value for name, value in vars(context).items() if name != "goal"}
-
-
-def _context(tensors: Tensors) -> Context:
-    """What `_tensors` took apart."""
-    return Context(**tensors)  # type: ignore[arg-type]

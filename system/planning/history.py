@@ -1,13 +1,14 @@
 """The recent past of several environments, as planners want to see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from numpy.typing import DTypeLike
 
-from system.decisions import Context, GoalStates, TokenContext
+from system.decisions import Carry, Context, GoalStates, TokenContext
 from system.types import TaskSpec
 
 
@@ -24,6 +25,7 @@ class History:
     Attributes:
         steps: of each environment since its episode began.
         episodes: number of the episode that each environment is in, among those that are played together.
+        carries: what each environment's latest plan handed on to the next decision of its episode.
         goals: what each environment is to reach, as `set_goals` said; None where nobody did.
     """
 
@@ -42,6 +44,7 @@ class History:
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
         self.episodes = np.zeros(num_environments, dtype=np.int64)
+        self.carries: list[Carry] = [None] * num_environments
         self.goals: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
@@ -67,6 +70,7 @@ class History:
         self.observations[rows, -1] = observations
         self.valid[rows, -1] = True
         self.steps[rows] = 0
+        self.keep(rows, [None] * len(rows))
 
     def append(
         self,
@@ -85,6 +89,10 @@ class History:
             self.actions[rows, -1] = actions[rows]
         self.steps[rows] += 1
 
+    def keep(self, rows: Iterable[int], carries: Sequence[Carry]) -> None:
+        """What plans of some environments hand on; of none of them where there is nothing."""
+        for row, carry in zip(rows, carries or repeat(None), strict=False):
+            self.carries[int(row)] = carry
     def set_goals(
         self,
         rows: Int[np.ndarray, "R"],
@@ -114,6 +122,7 @@ class History:
             actions=torch.tensor(self._newest_actions(rows, length), device=device),
             valid=torch.tensor(self.valid[rows, -length:], device=device),
             target_return=target_return,
+            carry=tuple(self.carries[row] for row in rows),
             goal=self.goal(rows, device),
         )
 

@@ -18,7 +18,7 @@ class DatasetStatistics:
     Attributes:
         observation_mean, observation_std: of o_0 … o_{L−1}, by dimension; a constant dimension has std 1.
             Frames and tokens are not normalised: 0 and 1.
-        observation_change: root mean square of o_{t+1} − o_t, by dimension; 0 of frames and tokens.
+        change_mean, change_std: of o_{t+1} − o_t, likewise.
         reward_mean, reward_std: of r_t.
         return_mean, return_std: of the returns-to-go that are known; 0 and 1 where there is none.
         target_returns: for each step the largest known return-to-go that an episode had there or before; it
@@ -32,7 +32,8 @@ class DatasetStatistics:
 
     observation_mean: Float32[np.ndarray, "*observation"]
     observation_std: Float32[np.ndarray, "*observation"]
-    observation_change: Float32[np.ndarray, "*observation"]
+    change_mean: Float32[np.ndarray, "*observation"]
+    change_std: Float32[np.ndarray, "*observation"]
     reward_mean: float
     reward_std: float
     return_mean: float
@@ -65,6 +66,7 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
             "all, continued lets it go on, environment.max_episode_steps is another limit"
         )
     observation_mean, observation_std = _observation_moments(store)
+    change_mean, change_std = _change_moments(store)
     returns = store.returns_to_go[store.returns_valid]
     episode_returns = store.episode_returns
     episode_returns = episode_returns[np.isfinite(episode_returns)]
@@ -73,7 +75,8 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
     return DatasetStatistics(
         observation_mean=observation_mean,
         observation_std=observation_std,
-        observation_change=_observation_change(store),
+        change_mean=change_mean,
+        change_std=change_std,
         reward_mean=reward_mean,
         reward_std=reward_std,
         return_mean=return_mean,
@@ -137,19 +140,24 @@ def _observation_moments(
     if store.observations.dtype != np.float32:
         return np.zeros(store.observation_shape, np.float32), np.ones(store.observation_shape, np.float32)
     last_observation = store.step_offsets[1:] + np.arange(store.num_episodes)
-    observations = np.delete(np.asarray(store.observations), last_observation, axis=0)
-    mean = observations.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean, _nonzero(observations.std(axis=0, dtype=np.float64)).astype(np.float32)
+    return _moments_by_dimension(np.delete(np.asarray(store.observations), last_observation, axis=0))
 
 
-def _observation_change(store: EpisodeStore) -> Float32[np.ndarray, "*observation"]:
-    """Over the steps of all episodes; none of them leads from one episode into the next."""
+def _change_moments(
+    store: EpisodeStore,
+) -> tuple[Float32[np.ndarray, "*observation"], Float32[np.ndarray, "*observation"]]:
     if store.observations.dtype != np.float32:
-        return np.zeros(store.observation_shape, np.float32)
-    first = np.arange(store.num_steps) + np.repeat(np.arange(store.num_episodes), store.lengths)
-    observations = np.asarray(store.observations)
-    changes = (observations[first + 1] - observations[first]).astype(np.float64)
-    return np.asarray(np.sqrt(np.square(changes).mean(axis=0)), dtype=np.float32)
+        return np.zeros(store.observation_shape, np.float32), np.ones(store.observation_shape, np.float32)
+    between_episodes = store.step_offsets[1:-1] + np.arange(store.num_episodes - 1)
+    changes = np.diff(np.asarray(store.observations), axis=0)
+    return _moments_by_dimension(np.delete(changes, between_episodes, axis=0))
+
+
+def _moments_by_dimension(
+    rows: Float32[np.ndarray, "n *observation"],
+) -> tuple[Float32[np.ndarray, "*observation"], Float32[np.ndarray, "*observation"]]:
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean, _nonzero(rows.std(axis=0, dtype=np.float64)).astype(np.float32)
 
 
 def _moments(values: Float32[np.ndarray, "n"]) -> tuple[float, float]:

@@ -74,7 +74,8 @@ class TrajectoryAgent(nn.Module):
         self.values.return_std.fill_(statistics.return_std)
         self.target_returns.copy_(torch.from_numpy(statistics.target_returns.copy()))
         self.low_returns.copy_(torch.from_numpy(statistics.low_returns.copy()))
-        self.observation_change.copy_(torch.from_numpy(statistics.observation_change.copy()))
+        change = np.hypot(statistics.change_mean, statistics.change_std).astype(np.float32)
+        self.observation_change.copy_(torch.from_numpy(change))
 
     def target_return(self, steps: Int[torch.Tensor, "B"], ratio: float) -> Float[torch.Tensor, "B"]:
         """The return-to-go to ask for at each environment's step, between the lowest and the best one seen there.
