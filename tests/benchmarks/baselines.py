@@ -3,9 +3,9 @@
     pip install --editable '.[baselines]'
     python tests/benchmarks/baselines.py hopper-medium-replay --algorithms iql td3_bc bc --minutes 15 --seed 0
 
-Each algorithm of d3rlpy, with the settings its authors give for such data, learns for so many minutes of a core and
-is measured `--times` times on the way, since its policies swing from checkpoint to checkpoint. Times of learning are
-of the CPU; measuring is not counted. Every measurement is a line of JSON in `--output`.
+Each algorithm of d3rlpy, with the settings its authors give for such data, learns for so many minutes of a core
+and is measured `--times` times on the way, since its policies swing from checkpoint to checkpoint. Times of
+learning are of the CPU; measuring is not counted. Every measurement is a line of JSON in `--output`.
 """
 
 import argparse
