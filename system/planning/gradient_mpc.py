@@ -94,7 +94,7 @@ def gradient_mpc(
 
 
 def _acting(model: DifferentiableModel, parameters: Variables) -> Act:
-    """Each environment's futures with its own parameters; products of one matrix take half the time of a batch's."""
+    """Each environment's futures with its own parameters; one's products take half the time of a batch's."""
     if len(next(iter(parameters.values()))) == 1:
         own = {name: value[0] for name, value in parameters.items()}
         return lambda step, states: model.act(own, states[0])[None]
