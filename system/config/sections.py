@@ -6,13 +6,13 @@ from YAML and `--set` overrides and refuses what does not fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
+from system.config.ascent import AscentConfig
+from system.config.fields import setting
 from system.config.modules import import_modules, imported_modules
 from system.config.registry import default_family, family_named
 from system.errors import ConfigError
-
-Value = TypeVar("Value")
 
 EndReading = Literal["complete", "continued", "unknown"]
 """What is taken for the returns-to-go of an episode that ended although going on had value."""
@@ -20,18 +20,6 @@ EndReading = Literal["complete", "continued", "unknown"]
 DEMO_DATASET = "o2o/hopper/medium-replay-v0"
 NO_ENVIRONMENT = "none"
 """Value of `environment.id` where there are only data."""
-
-
-def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
-    """A dataclass field with an inclusive range and a one-line explanation.
-
-    Args:
-        default: value when the key is not given.
-        low, high: inclusive bounds of a number, or of every number of a tuple; None is unbounded.
-        doc: meaning and unit.
-    """
-    metadata: dict[str, Any] = {"low": low, "high": high, "doc": doc}
-    return cast(Value, field(default=default, metadata=metadata))
 
 
 @dataclass(frozen=True)
@@ -132,6 +120,7 @@ class PlannerConfig:
     select: Literal["sample", "expectation", "argmax"] = setting(
         "expectation", doc="how evaluation picks; exploration always samples"
     )
+    ascent: AscentConfig = field(default_factory=AscentConfig)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ the functions of the record when they are called.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES, ChangedKey
 from system.data.replay.sampling import Windows
 from system.errors import ConfigError
+from system.planning.registry import Asks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +100,7 @@ class Family:
         build: (task, config) → an agent with the run's initial weights.
         found: (agent, foundation): gives the agent what the training data say.
         learn: (agent, config, average_gradients=, shard=) → its learner.
-        segments_per_step: rows of a batch of windows, over all learners.
+        segments_per_step: rows of a batch of windows, over all learners; 0: it learns from transitions alone.
         transition_batches: (config, stage) → (number, rows) of the batches of transitions that an update step of
             that stage takes beside them.
         windows: what its learner is given: as in `SampleRequest`.
@@ -119,7 +120,7 @@ class Family:
     name: str
     section: type
     planner: str
-    asks: Literal["proposals", "steps"]
+    asks: Asks
     evaluated: tuple[str, ...]
     validate: Callable[[RunConfig], None]
     serves: "Callable[[TaskSpec], bool]"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from numpy.typing import DTypeLike
 
-from system.decisions import Context, TokenContext
+from system.decisions import Carry, Context, TokenContext
 from system.types import TaskSpec
 
 
@@ -24,6 +24,7 @@ class History:
     Attributes:
         steps: of each environment since its episode began.
         episodes: number of the episode that each environment is in, among those that are played together.
+        carries: what each environment's latest plan handed on to the next decision of its episode.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class History:
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
         self.episodes = np.zeros(num_environments, dtype=np.int64)
+        self.carries: list[Carry] = [None] * num_environments
 
     @classmethod
     def of_task(
@@ -65,6 +67,7 @@ class History:
         self.observations[rows, -1] = observations
         self.valid[rows, -1] = True
         self.steps[rows] = 0
+        self.keep(np.asarray(rows, dtype=np.int64), ())
 
     def append(
         self,
@@ -83,6 +86,11 @@ class History:
             self.actions[rows, -1] = actions[rows]
         self.steps[rows] += 1
 
+    def keep(self, rows: Int[np.ndarray, "R"], carries: Sequence[Carry]) -> None:
+        """What plans of some environments hand on; empty where none of them does."""
+        for position, row in enumerate(rows.tolist()):
+            self.carries[row] = carries[position] if carries else None
+
     def context(self, rows: Int[np.ndarray, "R"], target_return: torch.Tensor, length: int) -> Context:
         """The newest `length` steps of some environments, as tensors on the target return's device."""
         device = target_return.device
@@ -91,6 +99,7 @@ class History:
             actions=torch.tensor(self._newest_actions(rows, length), device=device),
             valid=torch.tensor(self.valid[rows, -length:], device=device),
             target_return=target_return,
+            carry=tuple(self.carries[row] for row in rows),
         )
 
     def token_context(

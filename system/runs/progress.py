@@ -23,6 +23,7 @@ class Faults:
     episode_dropped: int = 0
     collapse_rollback: int = 0
     update_skipped: int = 0
+    decision_fell_back: int = 0
 
     @property
     def restarts(self) -> int:
