@@ -94,7 +94,10 @@ def gradient_mpc(
 
 
 def _acting(model: DifferentiableModel, parameters: Variables) -> Act:
-    """Each environment's futures with its own parameters."""
+    """Each environment's futures with its own parameters; one's products take half the time of a batch's."""
+    if len(next(iter(parameters.values()))) == 1:
+        own = {name: value[0] for name, value in parameters.items()}
+        return lambda step, states: model.act(own, states[0])[None]
     mapped = torch.func.vmap(model.act)
     return lambda step, states: mapped(parameters, states)
 

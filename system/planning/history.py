@@ -1,7 +1,6 @@
 """The recent past of several environments, as planners want to see it."""
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -70,7 +69,7 @@ class History:
         self.observations[rows, -1] = observations
         self.valid[rows, -1] = True
         self.steps[rows] = 0
-        self.keep(rows, [None] * len(rows))
+        self.keep(np.asarray(rows, dtype=np.int64), ())
 
     def append(
         self,
@@ -89,10 +88,11 @@ class History:
             self.actions[rows, -1] = actions[rows]
         self.steps[rows] += 1
 
-    def keep(self, rows: Iterable[int], carries: Sequence[Carry]) -> None:
-        """What plans of some environments hand on; of none of them where there is nothing."""
-        for row, carry in zip(rows, carries or repeat(None), strict=False):
-            self.carries[int(row)] = carry
+    def keep(self, rows: Int[np.ndarray, "R"], carries: Sequence[Carry]) -> None:
+        """What plans of some environments hand on; empty where none of them does."""
+        for position, row in enumerate(rows.tolist()):
+            self.carries[row] = carries[position] if carries else None
+
     def set_goals(
         self,
         rows: Int[np.ndarray, "R"],
