@@ -11,6 +11,25 @@ Carry = Mapping[str, torch.Tensor] | None
 
 
 @dataclass(frozen=True)
+class GoalStates:
+    """What each of B environments is to reach, in the task's own units.
+
+    Attributes:
+        values: of the state to reach; zeros where not `named`.
+        named: the dimensions that the goal is about; the others may be anything.
+        steps_left: until it is due, at least 1; `UNTIMED` where it may take as long as it likes.
+    """
+
+    values: Float[torch.Tensor, "B S"]
+    named: Bool[torch.Tensor, "B S"]
+    steps_left: Int64[torch.Tensor, "B"]
+
+
+UNTIMED = 2**31 - 1
+"""Steps left to reach what has no deadline."""
+
+
+@dataclass(frozen=True)
 class Context:
     """What a planner sees of B environments at one decision, in the task's own units.
 
@@ -19,6 +38,7 @@ class Context:
         actions: the T−1 actions between them: vectors, or int64 numbers of discrete ones.
         valid: False before the episode's first step.
         target_return: the return-to-go to ask for at the current step.
+        goal: what is to be reached; None where nothing in particular.
         carry: of each environment what the latest plan of its episode handed on; empty where no planner does.
     """
 
@@ -26,6 +46,7 @@ class Context:
     actions: Shaped[torch.Tensor, "B T-1 *action"]
     valid: Bool[torch.Tensor, "B T"]
     target_return: Float[torch.Tensor, "B"]
+    goal: GoalStates | None = None
     carry: tuple[Carry, ...] = ()
 
 
@@ -59,7 +80,7 @@ class Plan:
         utilities: U^i of eq. 3.
         selected: index of the executed candidate, −1 where the action is an expectation or a vote.
         imagined_observations: predicted o_t … o_{t+H−1} of each candidate, the true o_t first, of beam search
-            o_{t+H} too; None where nothing was imagined.
+            and of a path to a goal o_{t+H} too; None where nothing was imagined.
         imagined_rewards: predicted r_t … of each candidate; None likewise.
         imagined_actions: what each candidate of a beam search goes on with, −1 where it has come to an end;
             None of other planners, and likewise.

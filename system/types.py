@@ -236,6 +236,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class PredictionErrors:
+    """How far a model's predictions are from what was recorded, by episode and by how far ahead it looks.
+
+    Attributes:
+        capability: what it was asked for.
+        what: it predicted, or what a plain guess would have been.
+        sums: of squared errors, in variances of the data, over an episode's windows.
+        counts: of these windows.
+    """
+
+    capability: str
+    what: str
+    sums: Float64[np.ndarray, "episodes steps"]
+    counts: Float64[np.ndarray, "episodes steps"]
+
+
+@dataclass(frozen=True)
 class UtilityRanking:
     """How well a planner's utilities rank its candidates.
 

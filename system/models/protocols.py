@@ -46,6 +46,31 @@ class PlanningModel(Protocol):
         ...
 
 
+class PathModel(Protocol):
+    """A model that infers the states between here and a goal, and the actions that connect states.
+
+    Attributes:
+        typical_change: root mean square of what a step changes, by dimension; zeros where it is not known.
+    """
+
+    typical_change: Float[torch.Tensor, "S"]
+
+    def infer_path(self, context: Context, ahead: int) -> Float[torch.Tensor, "B frames S"]:
+        """The states from the current one, which stays as it is, to the goal, which stands `ahead` steps further.
+
+        Args:
+            context: with a goal; of its observations as many are read as there is room for beside the path.
+            ahead: at least 1.
+        """
+        ...
+
+    def infer_actions(
+        self, context: Context, path: Float[torch.Tensor, "B frames S"]
+    ) -> Shaped[torch.Tensor, "B steps *action"]:
+        """The actions that lead from each state of a path to the next one, in [-1, 1] or int64."""
+        ...
+
+
 class DiscretePlanningModel(Protocol):
     """A model of a game with A discrete actions, stepped through together in many imagined futures.
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from numpy.typing import DTypeLike
 
-from system.decisions import Carry, Context, TokenContext
+from system.decisions import Carry, Context, GoalStates, TokenContext
 from system.types import TaskSpec
 
 
@@ -25,6 +25,7 @@ class History:
         steps: of each environment since its episode began.
         episodes: number of the episode that each environment is in, among those that are played together.
         carries: what each environment's latest plan handed on to the next decision of its episode.
+        goals: what each environment is to reach, as `set_goals` said; None where nobody did.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class History:
         self.steps = np.zeros(num_environments, dtype=np.int64)
         self.episodes = np.zeros(num_environments, dtype=np.int64)
         self.carries: list[Carry] = [None] * num_environments
+        self.goals: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of_task(
@@ -91,6 +93,27 @@ class History:
         for position, row in enumerate(rows.tolist()):
             self.carries[row] = carries[position] if carries else None
 
+    def set_goals(
+        self,
+        rows: Int[np.ndarray, "R"],
+        values: Float32[np.ndarray, "R S"],
+        named: Bool[np.ndarray, "R S"],
+        steps_left: Int64[np.ndarray, "R"],
+    ) -> None:
+        """Says what some environments are to reach from now on; as in `GoalStates`."""
+        if self.goals is None:
+            shape = self.observations[:, 0].shape
+            counts = np.ones(len(self.steps), dtype=np.int64)
+            self.goals = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool), counts
+        for column, value in zip(self.goals, (values, named, steps_left), strict=True):
+            column[rows] = value
+
+    def goal(self, rows: Int[np.ndarray, "R"], device: torch.device) -> GoalStates | None:
+        """What some environments are to reach; None where nobody said so."""
+        if self.goals is None:
+            return None
+        return GoalStates(*(torch.tensor(column[rows], device=device) for column in self.goals))
+
     def context(self, rows: Int[np.ndarray, "R"], target_return: torch.Tensor, length: int) -> Context:
         """The newest `length` steps of some environments, as tensors on the target return's device."""
         device = target_return.device
@@ -100,6 +123,7 @@ class History:
             valid=torch.tensor(self.valid[rows, -length:], device=device),
             target_return=target_return,
             carry=tuple(self.carries[row] for row in rows),
+            goal=self.goal(rows, device),
         )
 
     def token_context(

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from system.config.loading import to_dict
+from system.evaluation.capability_summary import format_capabilities
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.ranking_summary import format_rankings
 from system.evaluation.summary import compare, format_comparisons, format_table
@@ -31,6 +32,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "exploration": asdict(choose_exploration(run.config, progress.evaluations)),
         "open_loop_error": progress.open_loop,
         "utility_rank_correlation": progress.utility_rank_correlation,
+        "capabilities": progress.capabilities,
         "target_return_ratio_curves": progress.ratio_curves,
         "schedule": progress.schedule,
         "kept_env_steps": progress.kept_env_steps,
@@ -60,6 +62,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         lines += ["", format_comparisons(summary["comparisons"])]
     if summary.get("utility_rank_correlation"):  # likewise
         lines += ["", format_rankings(summary["utility_rank_correlation"])]
+    if summary.get("capabilities"):  # likewise
+        lines += ["", format_capabilities(summary["capabilities"])]
     survived = {name: count for name, count in summary["faults"].items() if count}
     if survived:
         lines += ["", "survived: " + ", ".join(f"{name} {count}" for name, count in survived.items())]

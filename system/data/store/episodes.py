@@ -167,7 +167,7 @@ class EpisodeStore:
 
     @property
     def episode_returns(self) -> Float64[np.ndarray, "episodes"]:
-        """Undiscounted sum of rewards of each episode."""
+        """Undiscounted sum of rewards of each episode; not a number where they were not recorded."""
         if self.num_episodes == 0:
             return np.zeros(0, dtype=np.float64)
         return np.add.reduceat(self.rewards.astype(np.float64), self.step_offsets[:-1])

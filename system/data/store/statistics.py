@@ -26,7 +26,7 @@ class DatasetStatistics:
         low_returns: likewise the smallest one, or 0 if that is smaller; it never rises.
         num_episodes, num_steps: how much was counted.
         episode_return_mean, episode_return_std, episode_return_min, episode_return_max: of the undiscounted
-            sums of rewards, every episode counting once.
+            sums of rewards, every episode that has them counting once.
         episode_length_mean: in env steps.
     """
 
@@ -69,7 +69,8 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
     change_mean, change_std = _change_moments(store)
     returns = store.returns_to_go[store.returns_valid]
     episode_returns = store.episode_returns
-    reward_mean, reward_std = _moments(store.rewards)
+    episode_returns = episode_returns[np.isfinite(episode_returns)]
+    reward_mean, reward_std = _moments(store.rewards[np.isfinite(store.rewards)])
     return_mean, return_std = _moments(returns)
     return DatasetStatistics(
         observation_mean=observation_mean,
