@@ -2,3 +2,5 @@
 
 from system.families.masked_trajectory import family as _masked_trajectory  # noqa: F401
 from system.families.world_action import family as _world_action  # noqa: F401
+
+from system.families.imagination import family as _imagination  # noqa: F401  # isort: skip (the first is the default)
