@@ -66,6 +66,7 @@ def imagine(
     return roll_out(agent, starts, config, generator).placed(episode, step)
 
 
+@torch.no_grad()
 def suboptimal_steps(
     agent: ImaginationAgent, store: EpisodeStore, episode: int, config: RunConfig
 ) -> Int64[np.ndarray, "K"]:

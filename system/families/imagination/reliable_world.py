@@ -54,14 +54,16 @@ class ReliableWorld:
                 action[:, 0] = policy.mode().unflatten(0, (batch, num_candidates))[:, 0]
                 decided.append(action)
                 if step < horizon - 1:
-                    observations = self.agent.world.next_mean(observations, action.flatten(0, 1))
+                    following = self.agent.world.next_mean(observations, action.flatten(0, 1))
+                    # Where the model breaks down the candidate is worth nothing, but has to be one.
+                    observations = torch.where(torch.isfinite(following), following, observations)
         return torch.stack(decided, dim=2)
 
     def imagine(self, context: Context, actions: Float[torch.Tensor, "B N H A"]) -> Imagination:
         """Every candidate's future; what is not finite is worth as little as what is not reliable."""
         observations = context.observations[:, None, -1].expand(-1, actions.shape[1], -1)
         lasting = torch.ones_like(observations[..., 0])
-        reliable = torch.ones_like(lasting, dtype=torch.bool)
+        reliable = finite = torch.ones_like(lasting, dtype=torch.bool)
         steps = []
         with full_precision(actions.device):
             for action in actions.unbind(2):
@@ -70,20 +72,22 @@ class ReliableWorld:
                 reliable = reliable & (disagreement < self.agent.reliable_disagreement)
                 going_on = 1.0 - foresight.ends
                 following = foresight.mean
+                finite = finite & torch.isfinite(following).all(-1)
                 value = foresight.rewards + self.discount * going_on * self.agent.value(following)
                 steps.append((observations, lasting * foresight.rewards, lasting * value))
                 observations, lasting = following, lasting * going_on
         seen, rewards, values = (torch.stack(parts, dim=2) for parts in zip(*steps, strict=True))
-        return Imagination(seen, *_within_reach(rewards, values, reliable))
+        finite = finite & (torch.isfinite(rewards) & torch.isfinite(values)).all(dim=-1)
+        return Imagination(seen, *_within_reach(rewards, values, finite, reliable))
 
 
 def _within_reach(
     rewards: Float[torch.Tensor, "B N H"],
     values: Float[torch.Tensor, "B N H"],
+    finite: Bool[torch.Tensor, "B N"],
     reliable: Bool[torch.Tensor, "B N"],
 ) -> tuple[Float[torch.Tensor, "B N H"], Float[torch.Tensor, "B N H"]]:
     """−inf for candidates out of reach, where others are not; where nothing is finite, all are worth 0."""
-    finite = (torch.isfinite(rewards) & torch.isfinite(values)).all(dim=-1)
     usable = finite & reliable
     usable = torch.where(usable.any(dim=1, keepdim=True), usable, finite)
     excluded = usable.any(dim=1, keepdim=True) & ~usable
