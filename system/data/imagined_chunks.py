@@ -12,13 +12,13 @@ from typing import Any
 
 from system.data.imagined_rollouts import ImaginedRollouts, join_rollouts
 from system.data.store.episodes import EpisodeStore
+from system.errors import DataError
 from system.files import make_folder, write_durably
 
-CHUNK_STEPS = 2000
 ABOUT = "about.json"
 
 
-def chunks_of(store: EpisodeStore, most_steps: int = CHUNK_STEPS) -> list[list[int]]:
+def chunks_of(store: EpisodeStore, most_steps: int) -> list[list[int]]:
     """Consecutive episodes of together about so many steps, at least one each; the same for any number of workers.
 
     Args:
@@ -41,16 +41,23 @@ class ImaginedChunks:
 
     Args:
         folder: made if it is not there.
-        about: what the chunks follow from, JSON; chunks of something else that lie there are thrown away.
+        about: what the chunks follow from, JSON.
         number: of chunks in all.
+        throw_away: chunks of something else that lie there; otherwise they are in the way.
+
+    Raises:
+        DataError: they are.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], number: int) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], number: int, *, throw_away: bool) -> None:
         self.folder = folder
         self.number = number
         make_folder(folder)
         text = json.dumps({**about, "chunks": number}, sort_keys=True, indent=1)
-        if _read(folder / ABOUT) != text:
+        known = _read(folder / ABOUT)
+        if known not in (None, text) and not throw_away:
+            raise DataError(f"{folder}: was imagined by another model, from other data or with other settings")
+        if known != text:
             for path in folder.glob("chunk-*.safetensors"):
                 path.unlink()
             write_durably(folder / ABOUT, text.encode())

@@ -22,6 +22,7 @@ from system.families.registry import Agent, Imagining, family_of
 from system.training.experiment import Experiment
 
 FOLDER = "imagined"
+CHUNK_STEPS = 2000
 Seed = tuple[str | int, ...]
 
 
@@ -75,6 +76,7 @@ def imagine_dataset(
     *,
     progress: Callable[[int, int], None],
     stop_if_asked: Callable[[], None],
+    throw_away: bool,
 ) -> ImaginedRollouts:
     """Imagines from every episode; what lies in the folder of an earlier attempt is not done again.
 
@@ -85,9 +87,13 @@ def imagine_dataset(
         about: what they follow from.
         progress: told (chunks done, chunks in all).
         stop_if_asked: called between chunks; may raise.
+        throw_away: what lies in the folder and follows from something else; otherwise it is in the way.
+
+    Raises:
+        DataError: it is.
     """
-    chunks = chunks_of(store)
-    kept = ImaginedChunks(folder, about, len(chunks))
+    chunks = chunks_of(store, CHUNK_STEPS)
+    kept = ImaginedChunks(folder, about, len(chunks), throw_away=throw_away)
     missing = kept.missing()
     asked: list[tuple[Seed, Sequence[int]]] = [(("offline", index), chunks[index]) for index in missing]
     done = len(chunks) - len(missing)
@@ -134,6 +140,7 @@ def imagine_offline_if_due(run: Experiment) -> None:
         about_imagining(agent, store, run.config),
         progress=lambda done, total: run.tracker.progress("imagine", done, total, "chunks"),
         stop_if_asked=run.stop_if_asked,
+        throw_away=True,
     )
     _take_in(run, imagining, begun, store, rollouts, "offline", time.monotonic() - began)
     run.save()
@@ -152,7 +159,7 @@ def imagine_online_if_due(run: Experiment) -> None:
         return
     agent, began = run.agent(), time.monotonic()
     begun = imagining.begin(agent, run.data, run.config)
-    chunks = [(("online", number, index), each) for index, each in enumerate(chunks_of(store))]
+    chunks = [(("online", number, index), each) for index, each in enumerate(chunks_of(store, CHUNK_STEPS))]
     imagined = dict(LocalImaginers(agent, store, run.config).imagine(chunks, run.stop_if_asked))
     rollouts = join_rollouts([imagined[index] for index in range(len(chunks))])
     _take_in(run, imagining, begun, store, rollouts, "online", time.monotonic() - began)

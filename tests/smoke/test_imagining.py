@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 import system
 from system import fault_points
 from system.cli.main import main
-from tests.support.tiny_runs import finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
+from system.data.imagined_rollouts import ImaginedRollouts
+from system.data.store.episodes import EpisodeStore
+from tests.support.tiny_runs import DATASET, finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
 OWN: dict[str, Any] = {
     "model": {"context_length": 5, "width": 16, "num_layers": 1, "num_heads": 2},
@@ -106,6 +109,58 @@ def test_its_checkpoint_is_evaluated_and_exported(folder: Path, tmp_path: Path) 
             each.reset()
         observation = [0.1, 0.2, -0.1, 0.0]
         assert agent.act(observation).tolist() == original.act(observation).tolist()
+
+
+def imagine(folder: Path, *words: str) -> int:
+    return main(["imagine", str(folder / "run"), "--quiet", *words])
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_checkpoint_imagines_a_dataset_the_same_with_two_workers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("system.training.imagining.CHUNK_STEPS", 20)
+    minari = ["--minari", "toy/imagined-v0", "--output", str(tmp_path / "datasets")]
+    assert imagine(folder, "--run-dir", str(tmp_path / "alone"), *minari) == 0
+    assert len(list((tmp_path / "alone" / "chunks").glob("chunk-*"))) > 3
+    assert imagine(folder, "--run-dir", str(tmp_path / "two"), "--workers", "2") == 0
+    alone, two = ((tmp_path / name / "rollouts.safetensors").read_bytes() for name in ("alone", "two"))
+    assert alone == two
+    summary = read_summary(tmp_path / "alone")
+    rollouts = ImaginedRollouts.from_bytes(alone, "alone")
+    assert summary["imagined"]["steps"] == rollouts.num_steps > 0
+    store = EpisodeStore.open(tmp_path / "alone" / "dataset")
+    assert store.num_steps == rollouts.num_steps
+    capsys.readouterr()
+    assert imagine(folder, "--run-dir", str(tmp_path / "alone")) == 0
+    assert "imagined steps a second" in capsys.readouterr().out, "finished, it is shown again"
+    assert main(["data", "check", "toy/imagined-v0", "--path", str(tmp_path / "datasets")]) == 0
+    shown = capsys.readouterr().out
+    assert f"imagined, not recorded: by model {summary['model'][:12]}, from {DATASET}; disagreement" in shown
+    with h5py.File(tmp_path / "datasets/toy/imagined-v0/data/main_data.hdf5") as written:
+        infos = written["episode_0/infos"]
+        assert infos["imagined"][:].tolist() == [False] + [True] * int(rollouts.lengths[0])
+        assert infos["disagreement"][1] == rollouts.disagreements[0, 0]
+
+
+def test_what_cannot_be_imagined_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = (
+        (["--output", str(tmp_path)], "--output: goes with --minari"),
+        (["--workers", "-1"], "--workers: -1 is less than 0"),
+        (["--set", "imagination.augmentation.ratio=0"], "nothing was imagined"),
+    )
+    for words, reason in cases:
+        code = imagine(folder, "--run-dir", str(tmp_path / "run"), "--restart", *words)
+        error = capsys.readouterr().err
+        assert (code, error.count("\n")) == (1 if "ratio" in words[-1] else 2, 1)
+        assert reason in error
+    other = write_tiny_config(tmp_path, pretrain={"update_steps": 2}, evaluation={"policies": ["rcbc_mode"]})
+    assert main(["pretrain", str(other), "--run-dir", str(tmp_path / "masked"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["imagine", str(tmp_path / "masked"), "--run-dir", str(tmp_path / "no")]) == 2
+    assert "does not imagine from a dataset" in capsys.readouterr().err
 
 
 def test_a_run_without_augmentation_imagines_nothing(tmp_path: Path) -> None:
