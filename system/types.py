@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped, UInt8
 
+SMALLEST_PICTURE = 1024
+"""Boxes of fewer uint8 numbers are cells of a grid, and flattened like any other box."""
+
 
 @dataclass(frozen=True)
 class TaskSpec:

@@ -96,6 +96,8 @@ def open_to_evaluate(
     """
     saved = open_agent(checkpoint, evaluation_overrides(policies, episodes, overrides))
     if not any(each.strip().startswith("environment") for each in overrides):
+        if absent := [task.environment_id for task in saved.tasks if not task.has_environment]:
+            raise ConfigError(f"environment.id: {absent[0]} has no simulator; name one to play in")
         return saved
     if saved.config.evaluators:
         raise ConfigError("evaluators: another environment is played in this process alone; set it to 0")

@@ -319,6 +319,9 @@ class CollectConfig:
     environment_kwargs: Mapping[str, Any] = field(
         default_factory=dict, metadata={"doc": "keyword arguments of its constructor"}
     )
+    environment_max_episode_steps: int | None = setting(
+        None, low=1, doc="time limit in place of the registered one; has to be set where there is none"
+    )
     dataset_id: str = setting("o2o/hopper/medium-replay-v0")
     output: str = setting("datasets", doc="root folder of the Minari dataset that is written")
     kind: Literal["medium-replay", "medium", "expert", "random", "mixed"] = setting("medium-replay")

@@ -115,7 +115,10 @@ def collected_task(config: CollectConfig) -> TaskSpec:
     Raises:
         ConfigError: as `find_task`.
     """
-    return find_task(config.environment, EnvironmentConfig(kwargs=config.environment_kwargs))
+    limit = config.environment_max_episode_steps
+    return find_task(
+        config.environment, EnvironmentConfig(kwargs=config.environment_kwargs, max_episode_steps=limit)
+    )
 
 
 def make_environment(
@@ -228,7 +231,8 @@ def _read_task(
     try:
         limit = environment.spec.max_episode_steps if environment.spec is not None else None
         if limit is None:
-            raise ConfigError(f"environment {environment_id} has no time limit; set environment.max_episode_steps")
+            key = "environment.max_episode_steps (to collect: environment_max_episode_steps)"
+            raise ConfigError(f"environment {environment_id} has no time limit; set {key}")
         slices = observation_slices(environment_id, environment.observation_space)
         low, high = reference_scores(environment_id)
         return TaskSpec(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES, ChangedKey
 from system.data.replay.sampling import Windows
+from system.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,7 +176,19 @@ class Family:
 
 
 def register_family(family: Family) -> None:
-    """Makes a family known by its name, for configurations, loops, sweeps and reports alike."""
+    """Makes a family known by its name, for configurations, loops, sweeps and reports alike.
+
+    Raises:
+        ConfigError: one of its policies has the name of another family's and is to be treated otherwise; summaries
+            know policies by their names alone.
+    """
+    for other in FAMILIES.values():
+        if not isinstance(other, Family) or other.name == family.name:
+            continue
+        theirs = other.policies()
+        for name, traits in family.policies().items():
+            if theirs.get(name, traits) != traits:
+                raise ConfigError(f"family {family.name}: policy {name} has other traits in family {other.name}")
     FAMILIES[family.name] = family
 
 

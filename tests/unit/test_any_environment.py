@@ -9,10 +9,18 @@ import own_environments  # noqa: F401  registers them
 import pytest
 from gymnasium import spaces
 
-from system.config import EnvironmentConfig
-from system.envs.registry import Environments, environment_specification, find_task, make_environment
+from system.config import CollectConfig, EnvironmentConfig
+from system.data.sources.minari_layout import observation_parts
+from system.envs.registry import (
+    Environments,
+    collected_task,
+    environment_specification,
+    find_task,
+    make_environment,
+)
+from system.envs.spaces import flatten, observation_slices
 from system.envs.vector import EnvironmentBatch
-from system.errors import ConfigError
+from system.errors import ConfigError, DataError
 from system.runs.loaded_agent import in_own_bounds
 from system.types import TaskSpec
 
@@ -102,6 +110,19 @@ def test_a_task_of_an_earlier_version_is_read() -> None:
     assert TaskSpec.from_dict(known) == find_task("InvertedPendulum-v5")
 
 
+def test_a_small_grid_of_bytes_is_a_vector_and_not_a_picture() -> None:
+    cells = spaces.Box(0, 255, (7, 7, 3), np.uint8)
+    assert observation_slices("Grid-v0", spaces.Dict({"cells": cells, "facing": spaces.Discrete(4)})) == (
+        ("cells", 0, 147),
+        ("facing", 147, 151),
+    )
+    shown = np.arange(147, dtype=np.uint8).reshape(7, 7, 3)
+    assert flatten(cells, shown).tolist() == list(range(147))
+    assert observation_parts("grid/v0", {"type": "Box", "dtype": "uint8", "shape": [7, 7, 3]})[0].dim == 147
+    with pytest.raises(DataError, match="observation_space is a Box"):
+        observation_parts("grid/v0", {"type": "Box", "dtype": "uint8", "shape": [84, 84, 3]})
+
+
 @pytest.mark.parametrize(
     ("part", "space", "message"),
     [
@@ -175,3 +196,10 @@ def test_a_task_whose_modules_were_not_imported_says_what_to_name() -> None:
 def test_where_there_is_no_simulator_nothing_is_made() -> None:
     with pytest.raises(ConfigError, match="has no simulator"):
         make_environment(replace(find_task(SWITCH), has_environment=False))
+
+
+def test_an_environment_without_a_time_limit_is_collected_in_with_one_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"has no time limit; set .*environment_max_episode_steps"):
+        collected_task(CollectConfig(environment="Own/Endless-v0"))
+    task = collected_task(CollectConfig(environment="Own/Endless-v0", environment_max_episode_steps=7))
+    assert task.max_episode_steps == 7

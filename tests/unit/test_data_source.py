@@ -142,7 +142,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage: str) -> N
 
 
 def test_a_missing_dataset_names_the_ways_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"toy/mixed-v1 is not in .*MINARI_DATASETS_PATH.*o2o collect"):
+    with pytest.raises(DataError, match=r"^dataset\.id: toy/mixed-v1 is not in .*MINARI_DATASETS_PATH.*o2o coll"):
         load(tmp_path, "toy/mixed-v1")
 
 

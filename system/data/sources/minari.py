@@ -40,9 +40,9 @@ def locate_dataset(config: DatasetConfig) -> Path:
         places = " or ".join(str(root) for root in roots)
         cause = f"; download failed: {reason}" if reason else ""
         raise DataError(
-            f"dataset {dataset_id} is not in {places}{cause}; set {PATH_VARIABLE} or dataset.path to the folder "
-            f"of local datasets, make one with `o2o collect`, or name a file (dataset.file); datasets of Minari's "
-            "hub are downloaded where the extra hub is installed (pip install 'offline-to-online[hub]')"
+            f"dataset.id: {dataset_id} is not in {places}{cause}; set {PATH_VARIABLE} or dataset.path to the "
+            "folder of local datasets, make one with `o2o collect`, or name a file (dataset.file); datasets of "
+            "Minari's hub are downloaded where the extra hub is installed (pip install 'offline-to-online[hub]')"
         )
     return folder
 
