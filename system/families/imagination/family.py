@@ -1,6 +1,7 @@
 """Registers the imagination family: IPD on a probabilistic ensemble."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from system.config import PlannerConfig, RunConfig
@@ -57,6 +58,12 @@ def _learn(agent: Any, config: RunConfig, **group: Any) -> Learner:
     return ImaginationLearner(agent, config, **group)
 
 
+def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str) -> Mapping[str, Any]:
+    from system.families.imagination.diagnostics import diagnose
+
+    return diagnose(agent, data, config, folder, stage)
+
+
 def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.imagination.one_pass import one_pass
 
@@ -105,6 +112,7 @@ register_family(
         transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
         windows="ending",
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
+        diagnose=_diagnose,
         one_pass=_one_pass,
         compile=lambda agent: agent.model.compile(),
         imagining=Imagining(
