@@ -1,6 +1,9 @@
 """The distilled policy: what an action may depend on, what it is trained by, and how much of it is imagined."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +21,11 @@ from system.families.imagination.policies import make_policy
 from system.planning.history import History
 from system.training.learner_worker import LearnerWorker
 from system.training.protocols import UpdateRequest
+from system.types import EpisodeKey
 from tests.support.configs import with_method
 from tests.support.tiny_imagination import LIMIT, TASK, tiny_agent, tiny_config, tiny_store
+from tests.support.tiny_workers import relative_difference
+from tests.unit.test_gradient_averaging import ThreadGroup
 
 CONFIG = tiny_config()
 
@@ -91,10 +97,11 @@ def test_losses_are_those_of_equation_26() -> None:
     assert losses["q"].item() == pytest.approx(q, rel=1e-4)
 
 
-def make_worker(config: RunConfig) -> LearnerWorker:
+def make_worker(config: RunConfig, **group: Any) -> LearnerWorker:
     store = tiny_store(8, 9, 12)
     replay = ReplayBuffer(store, context_length=5, max_episode_steps=LIMIT)
-    return LearnerWorker(TASK, config, compute_statistics(store, LIMIT), replay)
+    replay.add_episodes([replace(store.episode(1), key=EpisodeKey(0, 0, 0))])
+    return LearnerWorker(TASK, config, compute_statistics(store, LIMIT), replay, **group)
 
 
 def moved(config: RunConfig, step: int) -> set[str]:
@@ -214,3 +221,21 @@ def test_without_imagined_windows_a_return_that_is_not_known_does_not_count() ->
     assert not learner._policy_inputs(unknown, "offline", 4)["counted"].any()
     by_value = ImaginationLearner(tiny_agent(CONFIG, tiny_store(8)), CONFIG)
     assert by_value._policy_inputs(unknown, "offline", 4)["counted"].any()
+
+
+@pytest.mark.parametrize(("stage", "step"), [("offline", 3), ("offline", 5), ("online", 5)])
+def test_two_learners_on_half_batches_equal_one_on_the_whole(stage: str, step: int) -> None:
+    """World model, values with their threshold, and policy with imagined windows."""
+    group, request = ThreadGroup(), UpdateRequest(stage, step, 1, 0.5)
+    whole = make_worker(CONFIG)
+    halves = [
+        make_worker(CONFIG, average_gradients=partial(group.average, rank), shard=(rank, 2)) for rank in range(2)
+    ]
+    for worker in (whole, *halves):
+        worker.load_state({**worker.state(), **make_imagined(3).state()})
+    whole.update(request)
+    with ThreadPoolExecutor(2) as executor:
+        list(executor.map(lambda worker: worker.update(request), halves))
+    first, second = (worker.state() for worker in halves)
+    assert relative_difference(first, second) == 0.0
+    assert relative_difference(first, whole.state()) <= 1e-5
