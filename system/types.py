@@ -13,6 +13,7 @@ Observations are vectors in continuous control. In Atari the environment shows f
 drawn and planned with is a frame's tokens: K integers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int64, Shaped, UInt8
 
 SMALLEST_PICTURE = 1024
-"""Boxes of fewer uint8 numbers are cells of a grid, and flattened like any other box."""
+"""Boxes [rows, columns, channels > 1] of fewer uint8 numbers are cells of a grid, flattened like other boxes."""
+
+
+def has_pixels(shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether a box of numbers is a picture."""
+    is_grid = len(shape) == 3 and shape[-1] > 1 and math.prod(shape) < SMALLEST_PICTURE
+    return len(shape) > 1 and dtype == "uint8" and not is_grid
+
 
 
 @dataclass(frozen=True)

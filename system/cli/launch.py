@@ -30,6 +30,7 @@ from system.tracking.composite import CompositeTracker, make_tracker
 from system.tracking.console import ConsoleTracker
 from system.tracking.provenance import DESCRIPTION, source_tags
 from system.tracking.sending import send_rest, send_to_mlflow
+from system.training.evaluation_stage import take_measured
 from system.training.experiment import Experiment
 from system.training.interruption import Interruption
 from system.training.local_workers import LocalWorkers
@@ -280,6 +281,7 @@ def _begin(run: Experiment, origin: _Origin | None) -> None:
         run.tracker.note(line)
     if origin is not None and origin.is_pretrained:
         run.start_from(origin.path, origin.content)
+        take_measured(run, origin.path, origin.content)
         run.progress.started_from = _run_of(origin.path)
         run.progress.stage = "offline_evaluation"
     elif origin is not None:

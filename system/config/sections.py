@@ -93,6 +93,10 @@ class CriticConfig:
     target_update_rate: float = setting(5e-3, low=0.0, high=1.0, doc="Polyak step of the target critics")
     advantage_temperature: float = setting(100.0, low=0.0, doc="β of the reference actor's weights")
     updates_per_step: int = setting(5, low=0, doc="critic updates per update step of the trajectory model")
+    beside: bool = setting(True, doc="learn them at the same time as the model, on another core; not on a GPU")
+    online_updates_per_step: int | None = setting(
+        None, low=0, doc="the same of the online stage; None: as many"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """What of Gymnasium's spaces can be handled, and how: observations as flat vectors, actions within bounds.
 
-Observations are flattened as Gymnasium does: boxes row by row (those of uint8
-too, unless they are large enough for pictures), numbered values (Discrete, MultiDiscrete) one-hot,
+Observations are flattened as Gymnasium does: boxes row by row (of uint8 too,
+unless they are pictures), numbered values (Discrete, MultiDiscrete) one-hot,
 MultiBinary as it is, and the parts of a Dict one after the other in alphabetical order, nested ones likewise. Each
 part of a Dict is a named slice of the vector; a goal environment's are `achieved_goal`, `desired_goal` and
 `observation`.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from system.errors import ConfigError
-from system.types import SMALLEST_PICTURE, TaskSpec
+from system.types import TaskSpec, has_pixels
 
 Slices = tuple[tuple[str, int, int], ...]
 
@@ -106,7 +105,7 @@ def _parts(name: str, space: gymnasium.Space) -> Iterator[tuple[str, gymnasium.S
 def _check_observation(environment_id: str, name: str, space: gymnasium.Space) -> None:
     what = f"observation {name}" if name else "observation"
     if isinstance(space, spaces.Box):
-        if space.dtype == np.uint8 and len(space.shape) >= 2 and math.prod(space.shape) >= SMALLEST_PICTURE:
+        if has_pixels(space.shape, str(space.dtype)):
             raise _refusal(environment_id, what, space, f"{OBSERVATIONS}; pictures are served of Atari games only")
     elif not isinstance(space, _FLAT):
         raise _refusal(environment_id, what, space, OBSERVATIONS)

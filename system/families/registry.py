@@ -123,7 +123,8 @@ class Family:
         found: (agent, foundation): gives the agent what the training data say.
         learn: (agent, config, average_gradients=, shard=) → its learner.
         segments_per_step: rows of a batch of windows, over all learners.
-        transition_batches: (number, rows) of the batches of transitions that an update step takes beside them.
+        transition_batches: (config, stage) → (number, rows) of the batches of transitions that an update step of
+            that stage takes beside them.
         windows: what its learner is given: as in `SampleRequest`.
         refresh: (agent, replay, visible episodes): takes in what the replay has learnt, after online updates.
         prepare: (data, config, cache_folder, resumed=, begun_with=, progress=, stop_if_asked=) → the data as the
@@ -156,7 +157,7 @@ class Family:
     batch_sizes: Callable[[RunConfig], Mapping[str, int]]
     segments_per_step: Callable[[RunConfig], int]
     windows: Windows
-    transition_batches: Callable[[RunConfig], tuple[int, int]] = lambda config: (0, 0)
+    transition_batches: Callable[[RunConfig, str], tuple[int, int]] = lambda config, stage: (0, 0)
     refresh: Callable[[Any, Any, int | None], None] | None = None
     prepare: Callable[..., Any] | None = None
     diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None" = None

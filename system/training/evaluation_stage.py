@@ -2,13 +2,20 @@
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from system.config.loading import to_dict
 from system.evaluation.ranking_summary import ranking_figures, ranking_record
 from system.evaluation.summary import evaluation_record
+from system.runs.checkpoint import CheckpointContent
+from system.runs.progress import Progress
 from system.training.experiment import Experiment
 from system.training.pictures import draw_pictures
 from system.training.protocols import EvaluationRequest
+
+DECIDE_MEASUREMENTS = ("seed", "family", "environment", "evaluation", "planner", "discount", "precision", "device")
+"""Keys of a configuration that decide, beside the weights, what is measured of a policy."""
 
 
 def evaluate_policies(run: Experiment, stage: str) -> None:
@@ -38,22 +45,46 @@ def evaluate_policies(run: Experiment, stage: str) -> None:
             run.progress.ratio_curves[f"{stage}/{request.policy}"] = curve
         record = evaluation_record(stage, result.measured, tasks[request.environment])
         _insert(records, record, stage, places)
-        figures = shown_figures(record)
+        _track(run, record, shown_figures(record))
         if result.ranking is not None:
             ranked = ranking_record(stage, request.environment, request.policy, result.ranking)
             _insert(run.progress.utility_rank_correlation, ranked, stage, places)
-            figures |= ranking_figures(ranked)
-        game = f"{request.environment}/" if len(tasks) > 1 else ""
-        run.tracker.log_metrics(
-            {
-                f"{group}/{stage}/{name}/{game}{request.policy}": value
-                for (group, name), value in figures.items()
-            },
-            step=run.progress.env_steps,
-        )
+            _track(run, ranked, ranking_figures(ranked))
         run.save()
         run.tracker.progress(f"evaluate {stage}", number, len(places), "policies")
     draw_pictures(run, stage)
+
+
+def take_measured(run: Experiment, path: Path, content: CheckpointContent) -> None:
+    """What the run that wrote a pretrained checkpoint measured of it, where this one would measure the same.
+
+    Args:
+        run: that starts from the checkpoint, at its beginning.
+        path: of the checkpoint, told to the person who watches.
+        content: of it.
+    """
+    earlier, config = Progress.from_dict(content.documents["progress"]), to_dict(run.config)
+    is_same = all(content.documents["config"].get(key) == config[key] for key in DECIDE_MEASUREMENTS)
+    if earlier.online_update_steps or not is_same or not earlier.evaluations:
+        return
+    run.progress.evaluations = [*earlier.evaluations]
+    run.progress.ratio_curves = {**earlier.ratio_curves}
+    run.progress.utility_rank_correlation = [*earlier.utility_rank_correlation]
+    for record in earlier.evaluations:
+        _track(run, record, shown_figures(record))
+    for ranked in earlier.utility_rank_correlation:
+        _track(run, ranked, ranking_figures(ranked))
+    run.tracker.note(f"{len(earlier.evaluations)} policies as measured by the run of {path}")
+
+
+def _track(run: Experiment, record: Mapping[str, Any], figures: Mapping[tuple[str, str], float]) -> None:
+    """Figures of a record by group, stage, name and policy; and by environment where there are several."""
+    game = f"{record['environment']}/" if len(run.data.tasks) > 1 else ""
+    metrics = {
+        f"{group}/{record['stage']}/{name}/{game}{record['policy']}": value
+        for (group, name), value in figures.items()
+    }
+    run.tracker.log_metrics(metrics, step=run.progress.env_steps)
 
 
 def shown_figures(record: Mapping[str, Any]) -> dict[tuple[str, str], float]:

@@ -117,7 +117,7 @@ class LearnerWorker:
         return self.replay.sample_segments(self._request(request, size, seed))
 
     def _transitions(self, request: UpdateRequest, step: int) -> list[TransitionBatch]:
-        number, size = self.family.transition_batches(self.config)
+        number, size = self.family.transition_batches(self.config, request.stage)
         seeds = [
             derive_seed(self.config.seed, "transitions", request.stage, step, index) for index in range(number)
         ]

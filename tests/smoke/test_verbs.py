@@ -161,6 +161,13 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(
     words = [str(config), "--quiet", "--run-dir"]
     assert main(["pretrain", *words, str(own)]) == 0
     assert main(["finetune", *words, str(begun), "--checkpoint", str(own)]) == 0
+    taken = [json.loads(line) for line in (begun / "events.jsonl").read_text().splitlines()]
+    assert any("policies as measured by the run of" in str(event) for event in taken), "not measured again"
+    offline = [
+        [each for each in read_summary(folder)["evaluations"] if each["stage"] == "offline"]
+        for folder in (own, begun)
+    ]
+    assert offline[0] == offline[1]
     for again in (own, next((own / "checkpoints").glob("0*"))):
         assert main(["finetune", *words, str(begun), "--checkpoint", str(again)]) == 0
     capsys.readouterr()

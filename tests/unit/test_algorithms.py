@@ -1,17 +1,28 @@
 """The losses and updates: closed forms, values of a chain that can be written down, exact continuation."""
 
+import threading
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from configs import masked_config
+from configs import masked_config, with_method
 
-from system.config import CriticConfig, PretrainConfig
+from system.config import CriticConfig, PretrainConfig, RunConfig
 from system.data.store.episodes import EpisodeStore, gather_segments, gather_transitions
 from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
+from system.families.masked_trajectory import learner as learner_module
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
-from system.families.masked_trajectory.learner import M3PCLearner, learning_rate_at
+from system.families.masked_trajectory.learner import (
+    LARGEST_ACTION_WEIGHT,
+    M3PCLearner,
+    learning_rate_at,
+    trajectory_losses,
+)
+from system.families.registry import family_of
 from system.models.distributions import SquashedNormal
 from system.models.optimizer_state import keep_gradients
 from system.types import TaskSpec, TransitionBatch
@@ -89,10 +100,10 @@ def store() -> EpisodeStore:
     )
 
 
-def make_learner(store: EpisodeStore) -> M3PCLearner:
-    agent = TrajectoryAgent(TASK, CONFIG)
+def make_learner(store: EpisodeStore, config: RunConfig = CONFIG) -> M3PCLearner:
+    agent = TrajectoryAgent(TASK, config)
     agent.set_statistics(compute_statistics(store, TASK.max_episode_steps))
-    return M3PCLearner(agent, CONFIG)
+    return M3PCLearner(agent, config)
 
 
 def update(learner: M3PCLearner, store: EpisodeStore, step: int) -> dict[str, float]:
@@ -126,6 +137,79 @@ def test_a_restored_learner_goes_on_bit_for_bit(store: EpisodeStore) -> None:
     ours, theirs = learner.state(), other.state()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_online_actions_count_by_their_advantage_and_offline_ones_alike(store: EpisodeStore) -> None:
+    training = replace(CONFIG.method.training, online_advantage_temperature=50.0)
+    plain, weighing = make_learner(store), make_learner(store, with_method(CONFIG, training=training))
+    segments = gather_segments(store, np.arange(8), np.full(8, 3), 4)
+    first = [learner.update(segments, [], stage="offline", step=0) for learner in (plain, weighing)]
+    assert first[0]["trajectory/nll_loss"] == first[1]["trajectory/nll_loss"]
+    seen: list[torch.Tensor | None] = []
+
+    def losses(*arguments: Any) -> dict[str, torch.Tensor]:
+        seen.append(arguments[-1])
+        return trajectory_losses(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner_module, "trajectory_losses", losses)
+        for learner in (plain, weighing):
+            learner.update(segments, [], stage="online", step=0)
+    assert seen[0] is None
+    values = weighing.agent.values
+    states = torch.tensor(segments.observations).flatten(0, 1)
+    with torch.no_grad():
+        q = values.standardized_q(states, torch.tensor(segments.actions).flatten(0, 1), target=True).amin(0)
+        expected = torch.exp(50.0 * (q - values.standardized_v(states))).clamp(max=LARGEST_ACTION_WEIGHT)
+    assert seen[1] is not None and torch.equal(seen[1].flatten(), expected)
+    assert 0.0 < expected.min() < expected.max() <= LARGEST_ACTION_WEIGHT
+
+
+def test_critics_learnt_on_another_core_learn_the_same(store: EpisodeStore) -> None:
+    critics = [replace(CONFIG.method.critic, beside=beside) for beside in (False, True)]
+    learners = [make_learner(store, with_method(CONFIG, critic=critic)) for critic in critics]
+    threads: list[set[str]] = [set(), set()]
+    for learner, names in zip(learners, threads, strict=True):
+        plain = learner.critics.update
+
+        def update_and_note(batch: TransitionBatch, plain: Any = plain, names: set[str] = names) -> Any:
+            names.add(threading.current_thread().name)
+            return plain(batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner.critics, "update", update_and_note)
+            for step in range(4):
+                update(learner, store, step)
+    ours, theirs = (learner.state() for learner in learners)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert threads[0] == {"MainThread"} and "MainThread" not in threads[1] and threads[1]
+
+
+def test_a_failure_of_the_critics_on_another_core_is_raised(store: EpisodeStore) -> None:
+    learner = make_learner(store)
+
+    def fail(batch: TransitionBatch) -> None:
+        raise FloatingPointError("no")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner.critics, "update", fail)
+        with pytest.raises(FloatingPointError, match="no"):
+            update(learner, store, 0)
+
+
+def test_the_online_stage_may_have_its_own_number_of_critic_updates() -> None:
+    critic = replace(CONFIG.method.critic, updates_per_step=5)
+    family = family_of(CONFIG)
+    numbers = {
+        own: [
+            family.transition_batches(
+                with_method(CONFIG, critic=replace(critic, online_updates_per_step=own)), stage
+            )[0]
+            for stage in ("offline", "online")
+        ]
+        for own in (None, 0, 20)
+    }
+    assert numbers == {None: [5, 5], 0: [5, 0], 20: [5, 20]}
 
 
 def test_the_running_average_of_the_weights_acts(store: EpisodeStore) -> None:

@@ -77,7 +77,7 @@ def config() -> RunConfig:
     return masked_config(
         model=ModelConfig(context_length=4, width=16, encoder_layers=1, decoder_layers=1, num_heads=2),
         training=TrajectoryTrainingConfig(batch_size=4, warmup_steps=0),
-        critic=CriticConfig(hidden_width=8),
+        critic=CriticConfig(hidden_width=8, beside=False),
         pretrain=PretrainConfig(update_steps=50),
     )
 

@@ -124,6 +124,21 @@ def test_without_hidden_actions_nothing_is_divided_by_nothing() -> None:
     assert losses["nll"].item() == losses["entropy_excess"].item() == 0.0
 
 
+def test_each_hidden_action_counts_by_its_weight() -> None:
+    generator = torch.Generator().manual_seed(0)
+    zeros = torch.zeros(BATCH, LENGTH)
+    actions = torch.randn(BATCH, LENGTH, 1, generator=generator).tanh()
+    policy = SquashedNormal(torch.randn(BATCH, LENGTH, 1, generator=generator), zeros[..., None])
+    tokens = Tokens(torch.zeros(BATCH, LENGTH, 2), zeros, actions, zeros, zeros == 0.0)
+    model = KnownModel(torch.zeros(BATCH, LENGTH, 2), zeros, zeros, policy)
+    mask = empty_mask(LENGTH)
+    mask[ACTIONS, 0] = True
+    weights = torch.rand(BATCH, LENGTH, generator=generator)
+    losses = trajectory_losses(model, tokens, zeros, mask, zeros[..., None], -1.0, weights)
+    expected = -(policy.log_prob(actions) * weights)[:, 1:].mean()
+    assert losses["nll"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 class Gradients:
     """Stands in for a group's all-reduce: keeps what it is shown, and changes nothing."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from system.errors import DataError
-from system.types import SMALLEST_PICTURE
+from system.types import has_pixels
 
 SHIPPED_ROOT = Path(__file__).parents[1] / "shipped"
 SHIPPED_PREFIX = "o2o/"
@@ -251,7 +251,7 @@ def observation_parts(
             if isinstance(inner, dict)
             for part in observation_parts(dataset_id, inner, (*path, str(name)))
         )
-    if kind == "Box" and shape and not _has_pixels(space):
+    if kind == "Box" and shape and not has_pixels(_box_shape(space), str(space.get("dtype"))):
         return (ObservationPart(path, math.prod(shape)),)
     counts = _integers([space.get("n")] if kind == "Discrete" else space.get("n", space.get("nvec")))
     if kind == "MultiBinary" and _integers([space.get("n")]):
@@ -319,12 +319,8 @@ def _observation_space(
 
 
 def _is_image(space: Mapping[str, Any]) -> bool:
-    return len(_box_shape(space)) in (2, 3) and _has_pixels(space)
-
-
-def _has_pixels(space: Mapping[str, Any]) -> bool:
     shape = _box_shape(space)
-    return len(shape) > 1 and space.get("dtype") == "uint8" and math.prod(shape) >= SMALLEST_PICTURE
+    return len(shape) in (2, 3) and has_pixels(shape, str(space.get("dtype")))
 
 
 def _names(parts: Sequence[ObservationPart]) -> tuple[str, ...]:

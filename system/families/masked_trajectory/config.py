@@ -63,6 +63,9 @@ class TrajectoryTrainingConfig:
     online_learning_rate: float = setting(
         1e-4, low=0.0, high=1.0, doc="peak in the online stage, after a warm-up and before a cosine of its own"
     )
+    online_advantage_temperature: float = setting(
+        0.0, low=0.0, high=1e4, doc="β of the online stage's weights exp(β (Q − V)) of actions; 0: all count alike"
+    )
     weight_average: float = setting(
         0.998, low=0.0, high=0.99999, doc="decay of the running average of weights that acts; 0: the newest act"
     )
@@ -115,6 +118,14 @@ CHANGED = {
     )
 }
 """Keys of earlier versions."""
+
+
+def critic_updates(config: RunConfig, stage: str) -> int:
+    """Updates of the critics beside each one of the trajectory model."""
+    critic = config.method.critic
+    if stage == "offline" or critic.online_updates_per_step is None:
+        return int(critic.updates_per_step)
+    return int(critic.online_updates_per_step)
 
 
 def sizes(config: RunConfig) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from typing import Any
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import PLANNERS
-from system.families.masked_trajectory.config import CHANGED, NAME, MaskedTrajectoryConfig, sizes, validate
+from system.families.masked_trajectory.config import (
+    CHANGED,
+    NAME,
+    MaskedTrajectoryConfig,
+    critic_updates,
+    sizes,
+    validate,
+)
 from system.families.registry import Family, Learner, PolicyTraits, register_family
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
 
@@ -103,7 +110,10 @@ register_family(
             f"{NAME}.critic.batch_size": config.method.critic.batch_size,
         },
         segments_per_step=lambda config: config.method.training.batch_size,
-        transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
+        transition_batches=lambda config, stage: (
+            critic_updates(config, stage),
+            config.method.critic.batch_size,
+        ),
         windows="ending",
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,

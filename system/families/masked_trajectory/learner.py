@@ -21,7 +21,8 @@ Deviations from the paper and its public code, with the reason:
 - a share of steps (`training.mask_shares`) uses the exact masks that planning uses, which random masks practically
   never equal;
 - α, optimiser moments and statistics are part of the state, so that fine-tuning goes on where it stopped;
-- all heads are trained in the online stage;
+- all heads are trained in the online stage, where actions may count by their advantage as in the reference actor's
+  loss (`training.online_advantage_temperature`);
 - what acts is a running average of the trajectory model's weights (`training.weight_average`): the model that
   the last few updates happen to leave behind plays far better or worse than the one before it.
 
@@ -30,6 +31,7 @@ Source: M³PC section IV, eqs. 1–2.
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import torch
@@ -59,6 +61,8 @@ from system.models.optimizer_state import (
 from system.seeding import numpy_generator, torch_generator
 from system.types import SegmentBatch, TransitionBatch
 from system.values.iql import IQL
+
+LARGEST_ACTION_WEIGHT = 10.0
 
 
 def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, total_steps: int) -> float:
@@ -90,6 +94,7 @@ def trajectory_losses(
     mask: Mask | MaskLayout,
     noise: torch.Tensor,
     target_entropy: float,
+    action_weights: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Every term of the loss, averaged over B·T (padding counts in the divisor, so that shards average exactly).
 
@@ -100,6 +105,7 @@ def trajectory_losses(
         mask: visible tokens.
         noise: [B, T, as many as the form of the actions asks for] standard normal, for the entropy estimate.
         target_entropy: bound on the entropy of one step's action.
+        action_weights: [B, T] of the likelihood of each hidden action; None for ones.
 
     Returns:
         `states`, `returns`, `rewards` (standardised squared errors), `visible_actions` (squared errors, or
@@ -118,13 +124,14 @@ def trajectory_losses(
     hidden = is_hidden * valid
     visible = valid - hidden
     hidden_total = valid.shape[0] * is_hidden.sum().clamp_min(1)
+    counted = hidden if action_weights is None else hidden * action_weights
     action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
         "returns": (return_error.square() * returns_valid).mean(),
         "rewards": (reward_error.square() * valid).mean(),
         "visible_actions": (action_error * visible).mean(),
-        "nll": -(policy.log_prob(tokens.actions) * hidden).sum() / hidden_total,
+        "nll": -(policy.log_prob(tokens.actions) * counted).sum() / hidden_total,
         "entropy_excess": ((policy.entropy(noise) - target_entropy) * hidden).sum() / hidden_total,
     }
 
@@ -181,6 +188,12 @@ class M3PCLearner:
         )
         self.autocast = mixed_precision(config.precision, self.device)
         self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
+        self._online_step = self._step
+        if training.online_advantage_temperature:
+            self._online_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
+        # What several learners average has to be averaged in one order; kernels of one GPU have one queue.
+        apart = config.method.critic.beside and is_alone and self.device.type == "cpu"
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="critics") if apart else None
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -197,9 +210,22 @@ class M3PCLearner:
             Scalars by name, without gradient.
         """
         self._set_learning_rate(stage, step)
-        metrics = self._step(self._inputs(segments, stage, step))
+        model_step = self._step if stage == "offline" else self._online_step
+        inputs = self._inputs(segments, stage, step)
+        if self._beside is None or model_step != self._step:  # advantages are those of critics that stand still
+            return {**model_step(inputs), **self._update_critics(transitions)}
+        critics = self._beside.submit(self._update_critics, transitions)
+        try:
+            metrics = model_step(inputs)
+        finally:
+            found = critics.result()
+        return {**metrics, **found}
+
+    def _update_critics(self, transitions: list[TransitionBatch]) -> dict[str, torch.Tensor]:
+        """They share nothing with the trajectory model. The last update's metrics; none without a batch."""
+        metrics: dict[str, torch.Tensor] = {}
         for batch in transitions:
-            metrics.update(self.critics.update(batch))
+            metrics = self.critics.update(batch)
         return metrics
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -226,6 +252,7 @@ class M3PCLearner:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self._step.forget()
+        self._online_step.forget()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
@@ -257,7 +284,18 @@ class M3PCLearner:
             "average_share": torch.tensor(1.0 - self._average_decay(stage, step)),
         }
 
-    def _update_trajectory_model(self, inputs: Tensors) -> Tensors:
+    def _update_by_advantage(self, inputs: Tensors) -> Tensors:
+        """Actions count as in the reference actor's loss, by what the critics think of them."""
+        beta = self.config.method.training.online_advantage_temperature
+        with torch.no_grad():
+            observations, actions = inputs["states"].flatten(0, 1), inputs["actions"].flatten(0, 1)
+            values = self.agent.values
+            advantage = values.standardized_q(observations, actions, target=True).amin(0)
+            advantage = advantage - values.standardized_v(observations)
+            weights = torch.exp(beta * advantage).clamp(max=LARGEST_ACTION_WEIGHT)
+        return self._update_trajectory_model(inputs, weights.view(inputs["valid"].shape))
+
+    def _update_trajectory_model(self, inputs: Tensors, action_weights: torch.Tensor | None = None) -> Tensors:
         layout = MaskLayout(inputs["visible"], inputs["seen"])
         if self.config.compile:
             torch._dynamo.maybe_mark_dynamic(layout.visible, 0)
@@ -269,6 +307,7 @@ class M3PCLearner:
                 layout,
                 inputs["noise"],
                 self.target_entropy,
+                action_weights,
             )
         alpha = self.log_alpha.exp().detach()
         errors = losses["states"] + losses["returns"] + losses["rewards"]
