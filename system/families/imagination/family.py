@@ -109,7 +109,10 @@ register_family(
             f"{NAME}.critic.batch_size": config.method.critic.batch_size,
         },
         segments_per_step=lambda config: config.method.training.batch_size,
-        transition_batches=lambda config: (config.method.critic.updates_per_step, config.method.critic.batch_size),
+        transition_batches=lambda config, stage: (
+            config.method.critic.updates_per_step,
+            config.method.critic.batch_size,
+        ),
         windows="ending",
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,
