@@ -3,6 +3,7 @@
 Chunks are pure, so that making one again does no harm; what is finished is written by the caller, once.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ class ImaginerActor:
         agent = build_agent(task, config).eval()
         agent.load_state_dict({name: value.clone() for name, value in weights.items()})
         self.imaginers = LocalImaginers(agent, store, config)
+
+    def process_id(self) -> int:
+        """Of this actor."""
+        return os.getpid()
 
     def imagine(self, seed: Seed, episodes: Sequence[int]) -> ImaginedRollouts:
         """One chunk."""
@@ -96,6 +101,10 @@ class ImaginerGroup:
                     raise WorkerLost("imaginer", describe(error)) from None
                 idle.append(actor)
                 yield index, rollouts
+
+    def process_ids(self) -> list[int]:
+        """Of every actor, once all of them have started."""
+        return [answer(actor.process_id.remote()) for actor in self._actors]
 
     def close(self) -> None:
         """Ends every actor."""

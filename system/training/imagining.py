@@ -147,10 +147,14 @@ def imagine_offline_if_due(run: Experiment) -> None:
 
 
 def imagine_online_if_due(run: Experiment) -> None:
-    """Imagines from new episodes and a part of the dataset, once for every so many env steps."""
-    imagining, progress = family_of(run.config).imagining, run.progress
-    every = None if imagining is None else imagining.every_env_steps(run.config)
-    if imagining is None or every is None or progress.env_steps // every <= progress.imagined_refreshes:
+    """Imagines from new episodes and a part of the dataset, once for every so many env steps.
+
+    Args:
+        run: of a family that imagines.
+    """
+    imagining, progress = _imagining(run.config), run.progress
+    every = imagining.every_env_steps(run.config)
+    if every is None or progress.env_steps // every <= progress.imagined_refreshes:
         return
     progress.imagined_refreshes = number = progress.env_steps // every
     store = _newly_seen(run, imagining, number)
