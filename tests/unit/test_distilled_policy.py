@@ -12,6 +12,7 @@ import torch
 from system.config import RunConfig
 from system.data.replay.buffer import ReplayBuffer
 from system.data.store.statistics import compute_statistics
+from system.evaluation.policies import planner_policy_name
 from system.families.imagination.agent import ImaginationAgent
 from system.families.imagination.config import DistilledModelConfig
 from system.families.imagination.imagined_windows import ImaginedWindows
@@ -239,3 +240,10 @@ def test_two_learners_on_half_batches_equal_one_on_the_whole(stage: str, step: i
     first, second = (worker.state() for worker in halves)
     assert relative_difference(first, second) == 0.0
     assert relative_difference(first, whole.state()) <= 1e-5
+
+
+def test_a_run_is_judged_by_its_planner_or_by_what_is_distilled_of_it() -> None:
+    assert planner_policy_name(CONFIG) == "imagined_mpc"
+    assert planner_policy_name(replace(CONFIG, planner=replace(CONFIG.planner, horizon=0))) == "quasi_optimal"
+    training = replace(CONFIG.method.training, judged_by="distilled")
+    assert planner_policy_name(with_method(CONFIG, training=training)) == "ipd"

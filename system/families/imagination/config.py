@@ -68,6 +68,9 @@ class DistillationConfig:
         0.96, low=0.0, high=1.0, doc="δ of the value loss is this quantile of recent errors"
     )
     q_weight: float = setting(0.1, low=0.0, doc="α of eq. 26, of Q in standard deviations of the returns")
+    judged_by: Literal["planner", "distilled"] = setting(
+        "planner", doc="what acts for the run: sweeps compare it, and it explores where that is configured"
+    )
     asked: Literal["value", "return"] = setting(
         "value", doc="the token that actions are asked for by: V of each state, or the return-to-go"
     )

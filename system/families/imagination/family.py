@@ -35,8 +35,10 @@ def policies() -> Mapping[str, PolicyTraits]:
 
 
 def planner_policy(config: RunConfig) -> str:
-    """The name under which the configured planner is evaluated."""
+    """The name under which the configured planner is evaluated, or the policy that is distilled of it."""
     name = config.planner.name
+    if config.method.training.judged_by == "distilled":
+        return "ipd"
     return "quasi_optimal" if config.planner.horizon == 0 else POLICY_NAMES.get(name, f"imagined_{name}")
 
 
