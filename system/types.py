@@ -195,13 +195,21 @@ class SegmentBatch:
 
 @dataclass(frozen=True)
 class TransitionBatch:
-    """Single steps (o, a, r, o′, terminated); truncation is not termination and bootstraps."""
+    """Single steps (o, a, r, o′, terminated); truncation is not termination and bootstraps.
+
+    Attributes:
+        next_actions: a′, what was done at o′; zeros where nothing was, at the end of an episode. None of steps
+            that were not drawn from episodes.
+        next_known: whether anything was done at o′; None likewise.
+    """
 
     observations: Float32[np.ndarray, "B S"]
     actions: Shaped[np.ndarray, "B *action"]
     rewards: Float32[np.ndarray, "B"]
     next_observations: Float32[np.ndarray, "B S"]
     terminated: Bool[np.ndarray, "B"]
+    next_actions: Shaped[np.ndarray, "B *action"] | None = None
+    next_known: Bool[np.ndarray, "B"] | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +223,7 @@ class Measurement:
         returns: undiscounted, of each of these seeds.
         lengths: in env steps.
         decision_seconds: of decisions for a single environment.
+        num_fallbacks: decisions of these episodes whose search came to nothing that could be used.
     """
 
     policy: str
@@ -223,6 +232,24 @@ class Measurement:
     returns: list[float]
     lengths: list[int]
     decision_seconds: list[float]
+    num_fallbacks: int = 0
+
+
+@dataclass(frozen=True)
+class PredictionErrors:
+    """How far a model's predictions are from what was recorded, by episode and by how far ahead it looks.
+
+    Attributes:
+        capability: what it was asked for.
+        what: it predicted, or what a plain guess would have been.
+        sums: of squared errors, in variances of the data, over an episode's windows.
+        counts: of these windows.
+    """
+
+    capability: str
+    what: str
+    sums: Float64[np.ndarray, "episodes steps"]
+    counts: Float64[np.ndarray, "episodes steps"]
 
 
 @dataclass(frozen=True)

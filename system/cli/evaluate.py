@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="override a key of the checkpoint's configuration, for example planner.horizon=2; may be repeated",
     )
     parser.add_argument("--policies", metavar="NAME,NAME", help="instead of the configured ones")
+    parser.add_argument(
+        "--capability", metavar="NAME,NAME", help="measure these of the model instead: bc,rcbc,id,fd,rp,pi"
+    )
     parser.add_argument("--episodes", metavar="N", type=int, help="episodes of each policy")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the records as JSON")
     parser.add_argument("--address", help="a Ray cluster to use, with --set evaluators=N")

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("system.cli.pretrain", "the offline stage alone"),
     "finetune": ("system.cli.finetune", "the online stage, from a checkpoint"),
     "evaluate": ("system.cli.evaluate", "measure a checkpoint's policies and planners"),
+    "reach": ("system.cli.reach", "goals and waypoints for a checkpoint's policies to reach"),
     "collect": ("system.cli.collect", "record a behaviour agent as a Minari dataset"),
     "data": ("system.cli.data", "check a dataset, or convert one"),
     "imagine": ("system.cli.imagine", "what a checkpoint's model imagines from its dataset, as a dataset"),

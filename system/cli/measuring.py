@@ -8,18 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from system.cli.options import refuse_address, resolve_checkpoint
+from system.cli.options import RUNS, refuse_address, resolve_checkpoint
 from system.envs.another_environment import task_acted_in
 from system.errors import ConfigError
+from system.evaluation.capability_summary import capability_record, format_capabilities
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.ranking_summary import format_rankings, ranking_record
 from system.evaluation.summary import compare, evaluation_record, format_comparisons, format_table
-from system.families.registry import policy_traits
+from system.families.registry import family_of, policy_traits
 from system.files import write_json
 from system.runs.saved_agent import SavedAgent, open_agent
 from system.tracking.console import ConsoleTracker
 from system.training.evaluator import Evaluator
+from system.training.preparation import prepare_data
 from system.training.protocols import EvaluationRequest, EvaluationResult
+from system.wording import one_of
 
 OF_EVALUATION = (
     *("modules", "environment", "evaluation", "planner", "discount", "seed"),
@@ -47,16 +50,25 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
         arguments: of the verb `evaluate`.
     """
-    _check_output(arguments.output)
+    check_output(arguments.output)
     checkpoint = resolve_checkpoint(arguments)
+    if arguments.capability and arguments.policies:
+        raise ConfigError("--policies: those of --capability are its own; give one of the two")
     saved = open_to_evaluate(checkpoint, arguments.policies, arguments.episodes, arguments.overrides)
+    saved, is_played, predictions = _measure_capabilities(saved, arguments.capability)
     path, config = saved.path, saved.config
     if config.evaluators == 0:
         refuse_address(arguments.address)
-    measured = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
+    measured = Measured([], [])
+    if is_played:
+        measured = measure_policies(saved, address=arguments.address, quiet=arguments.quiet)
     records, rankings = measured.evaluations, measured.rankings
-    print(f"{path}: {config.evaluation.episodes} episodes each\n")
-    print(format_table(records))
+    if records:
+        print(f"{path}: {config.evaluation.episodes} episodes each\n")
+        print(format_table(records))
+    if predictions:
+        print(f"{path}: squared errors on held-out episodes, in variances of the data\n")
+        print(format_capabilities(predictions))
     games, comparisons = summarize_games(records), compare(records)
     ranked = format_rankings(rankings) if rankings else ""
     for text in (format_games(games), format_comparisons(comparisons), ranked):
@@ -65,6 +77,7 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
         content["utility_rank_correlation"] = rankings
+        content["capabilities"] = predictions
         try:
             write_json(arguments.output, {"checkpoint": str(path), **content})
         except OSError as error:
@@ -72,7 +85,43 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_output(file: Path | None) -> None:
+def _measure_capabilities(
+    saved: SavedAgent, named: str | None
+) -> tuple[SavedAgent, bool, list[dict[str, Any]]]:
+    """What of the named capabilities is measured on recorded episodes; policies of the others are left to play.
+
+    Returns:
+        The agent with the policies that are to be played, whether there are any, and what was measured.
+
+    Raises:
+        ConfigError: the family has none of that name.
+    """
+    if named is None:
+        return saved, True, []
+    family, config = family_of(saved.config), saved.config
+    names = [name.strip() for name in named.split(",")]
+    for name in names:
+        if not family.capabilities:
+            raise ConfigError(f"--capability: family {family.name} has none by name")
+        if name not in family.capabilities:
+            raise ConfigError(f"--capability: {one_of(name, tuple(family.capabilities))}")
+    chosen = [family.capabilities[name] for name in names]
+    policies = tuple(each.policy for each in chosen if each.policy)
+    if policies:
+        saved = replace(saved, config=replace(config, evaluation=replace(config.evaluation, policies=policies)))
+    if len(policies) == len(chosen):
+        return saved, True, []
+    data = prepare_data(config, RUNS / "dataset-cache")
+    errors = [
+        error
+        for name, each in zip(names, chosen, strict=True)
+        if each.measure is not None
+        for error in each.measure(name, saved.agent, data, config)
+    ]
+    return saved, bool(policies), [capability_record(saved.stage, error) for error in errors]
+
+
+def check_output(file: Path | None) -> None:
     """What would make all the measuring be in vain."""
     if file is not None and file.is_dir():
         raise ConfigError(f"--output: {file} is a folder, and one file is written")

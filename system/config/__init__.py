@@ -1,5 +1,8 @@
 """The configuration: shared sections and the family's own, read strictly, checked by itself and together."""
 
+from system.config.ascent import AscentConfig
+from system.config.fields import setting
+from system.config.rebrac import ReBRACConfig
 from system.config.sections import (
     NO_ENVIRONMENT,
     CheckpointConfig,
@@ -18,11 +21,11 @@ from system.config.sections import (
     RunConfig,
     SweepConfig,
     TrackingConfig,
-    setting,
 )
 
 __all__ = [
     "NO_ENVIRONMENT",
+    "AscentConfig",
     "CheckpointConfig",
     "CollectConfig",
     "CriticConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "PlacementConfig",
     "PlannerConfig",
     "PretrainConfig",
+    "ReBRACConfig",
     "RolloutPlacementConfig",
     "RunConfig",
     "SweepConfig",

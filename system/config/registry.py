@@ -36,8 +36,10 @@ class NamedFamily(Protocol):
         former_name: value of the key `algorithm` in earlier versions.
         planner: the planner that is used where none is named.
         asks: what kind of planning model its planners ask; see `NamedPlanner`.
+        also_asks: further kinds that its model answers.
         evaluated: policies that are measured where none are named.
         policies: names of all its policies.
+        capabilities: what its model can be asked for by name.
         batch_sizes: key → rows of a batch over all learners, which they share equally.
         validate: raises ConfigError where the section does not go with itself or the rest.
     """
@@ -64,16 +66,25 @@ class NamedFamily(Protocol):
     def asks(self) -> str: ...
 
     @property
+    def also_asks(self) -> tuple[str, ...]: ...
+
+    @property
     def evaluated(self) -> tuple[str, ...]: ...
 
     @property
     def policies(self) -> Callable[[], Any]: ...
 
     @property
+    def capabilities(self) -> Mapping[str, Any]: ...
+
+    @property
     def batch_sizes(self) -> Callable[[Any], Mapping[str, int]]: ...
 
     @property
     def validate(self) -> Callable[[Any], None]: ...
+
+    @property
+    def incomplete_data(self) -> bool: ...
 
     @property
     def several_datasets(self) -> bool: ...
@@ -90,7 +101,8 @@ class NamedPlanner(Protocol):
 
     Attributes:
         name: value of `planner.name`.
-        asks: `proposals`, a model that proposes and imagines whole candidates, or `steps`, one that is stepped.
+        asks: `proposals`, a model that proposes and imagines whole candidates, `steps`, one that is stepped, or
+            `paths`, one that infers paths to goals.
         ignores: keys of the section `planner` that make no difference to it.
     """
 
@@ -134,7 +146,7 @@ def family_named(name: str) -> NamedFamily:
 
 def planners_for(family: NamedFamily) -> tuple[str, ...]:
     """Names of the planners that can ask the family's models."""
-    return tuple(planner.name for planner in PLANNERS.values() if planner.asks == family.asks)
+    return tuple(planner.name for planner in PLANNERS.values() if planner.asks in (family.asks, *family.also_asks))
 
 
 def present_key(key: str) -> str | None:

@@ -33,6 +33,11 @@ def _validate_run(config: RunConfig) -> None:
     if config.compile and family.compile is None:
         raise ConfigError(f"compile: family {family.name} has nothing to compile")
     _validate_policies(config.evaluation.policies, tuple(family.policies()))
+    for name in config.evaluation.capabilities:
+        if not family.capabilities:
+            raise ConfigError(f"evaluation.capabilities: family {family.name} has none by name")
+        if name not in family.capabilities:
+            raise ConfigError(f"evaluation.capabilities: {one_of(name, tuple(family.capabilities))}")
     if not config.evaluation.target_return_ratios:
         raise ConfigError("evaluation.target_return_ratios: at least one ratio is needed")
     family.validate(config)
@@ -71,6 +76,11 @@ def _validate_datasets(config: RunConfig) -> None:
         raise ConfigError(f"dataset.file: dataset.id names {config.dataset.id} too; only one of them can be set")
     if config.dataset.file is not None and config.dataset.also:
         raise ConfigError("dataset.also: goes with dataset.id, not with dataset.file")
+    hidden = config.dataset.hide_actions > 0.0 or config.dataset.hide_rewards > 0.0
+    if hidden and config.dataset.incomplete == "refuse":
+        raise ConfigError("dataset.incomplete: refuse, with episodes that forget; keep or drop them")
+    if config.dataset.incomplete == "keep" and not family.incomplete_data:
+        raise ConfigError(f"dataset.incomplete: family {family.name} learns from whole episodes; drop the others")
     if config.dataset.also and not family.several_datasets:
         raise ConfigError(f"dataset.also: family {family.name} is trained on one dataset")
     num_games = 1 + len(config.dataset.also)

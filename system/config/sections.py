@@ -6,13 +6,13 @@ from YAML and `--set` overrides and refuses what does not fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
+from system.config.ascent import AscentConfig
+from system.config.fields import setting
 from system.config.modules import import_modules, imported_modules
 from system.config.registry import default_family, family_named
 from system.errors import ConfigError
-
-Value = TypeVar("Value")
 
 EndReading = Literal["complete", "continued", "unknown"]
 """What is taken for the returns-to-go of an episode that ended although going on had value."""
@@ -20,18 +20,6 @@ EndReading = Literal["complete", "continued", "unknown"]
 DEMO_DATASET = "o2o/hopper/medium-replay-v0"
 NO_ENVIRONMENT = "none"
 """Value of `environment.id` where there are only data."""
-
-
-def setting(default: Value, *, low: float | None = None, high: float | None = None, doc: str = "") -> Value:
-    """A dataclass field with an inclusive range and a one-line explanation.
-
-    Args:
-        default: value when the key is not given.
-        low, high: inclusive bounds of a number, or of every number of a tuple; None is unbounded.
-        doc: meaning and unit.
-    """
-    metadata: dict[str, Any] = {"low": low, "high": high, "doc": doc}
-    return cast(Value, field(default=default, metadata=metadata))
 
 
 @dataclass(frozen=True)
@@ -45,6 +33,13 @@ class DatasetConfig:
     path: str | None = setting(None, doc="root of local Minari datasets; default MINARI_DATASETS_PATH")
     download: bool = setting(True, doc="ask Minari's hub for a dataset that is not there")
     on_bad_episode: Literal["refuse", "drop"] = setting("refuse", doc="refuse the dataset, or drop and count")
+    incomplete: Literal["refuse", "keep", "drop"] = setting(
+        "refuse",
+        doc="episodes all of whose actions, or rewards, are not numbers: they are faults, are learnt from as far "
+        "as they go, or left out",
+    )
+    hide_actions: float = setting(0.0, low=0.0, high=1.0, doc="share of training episodes that forget actions")
+    hide_rewards: float = setting(0.0, low=0.0, high=1.0, doc="likewise of rewards, and returns with them")
     limit_ends: EndReading = setting(
         "continued",
         doc="returns of episodes that the time limit ended: what was seen is all, they go on at their last steps' "
@@ -125,6 +120,12 @@ class PlannerConfig:
     imagine_without_choice: bool = setting(
         False, doc="beam search looks ahead also where only one action can be taken"
     )
+    goal_speed: float = setting(
+        0.0, low=0.0, doc="a goal is shown no further away than so many typical changes a step; 0: as it is"
+    )
+    goal_arrival: Literal["deadline", "receding"] = setting(
+        "deadline", doc="a goal stands where it is due, at most h steps ahead, or always h steps ahead"
+    )
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", doc="of models while planning; bfloat16: large ones are about twice as fast, nearly the same"
     )
@@ -132,6 +133,7 @@ class PlannerConfig:
     select: Literal["sample", "expectation", "argmax"] = setting(
         "expectation", doc="how evaluation picks; exploration always samples"
     )
+    ascent: AscentConfig = field(default_factory=AscentConfig)
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ class EvaluationConfig:
     noop_max: int = setting(30, low=0, high=1000, doc="Atari: most idle frames before an episode, from its seed")
     random_action_share: float = setting(
         0.0, low=0.0, high=1.0, doc="Atari: of a policy's decisions, those replaced by any valid action"
+    )
+    capabilities: tuple[str, ...] = setting(
+        (), doc="of the family's model, measured on held-out episodes after each stage"
     )
     ranked_states: int = setting(
         20, low=0, high=100_000, doc="states at which a planner's candidates are executed and compared; 0: none"

@@ -14,7 +14,7 @@ from system.data.opening import open_dataset
 from system.data.sources.protocol import SourceFacts
 from system.data.store.returns import EndReadings, label_returns
 from system.data.store.statistics import SMALLEST_STD
-from system.data.validation import find_faults, to_episode
+from system.data.validation import find_faults, is_missing, to_episode
 from system.types import Episode, TaskSpec
 
 ABSURD_REWARD = 1e6
@@ -101,7 +101,7 @@ def check_dataset(
     for raw in opened.episodes():
         total += 1
         notes += [raw.note] if raw.note else []
-        found = find_faults(raw, task)
+        found = find_faults(raw, task, incomplete=config.incomplete != "refuse")
         faults += [str(fault) for fault in found]
         if found:
             continue
@@ -116,7 +116,7 @@ def check_dataset(
         faults.append(mismatch)
     if not fit:
         faults.append("no episode is fit for training")
-    warnings = [*notes, *_sticky(opened.facts), *_duplicates(digests), *tally.warnings]
+    warnings = [*notes, *_unrecorded(fit), *_sticky(opened.facts), *_duplicates(digests), *tally.warnings]
     return _report(opened.name, task, fit, tally.lines(), faults, warnings, discount)
 
 
@@ -143,7 +143,9 @@ def _report(
         ended_time_limit=complete - terminated,
         ended_cut=len(episodes) - complete,
         hidden_by_limits=sum(_num_hidden(episode, task, discount) for episode in episodes) / max(1, num_steps),
-        return_quantiles=_quantiles(episode.episode_return for episode in episodes),
+        return_quantiles=_quantiles(
+            episode.episode_return for episode in episodes if not is_missing(episode.rewards)
+        ),
         length_quantiles=_quantiles(float(episode.num_steps) for episode in episodes),
         facts=facts,
         coverage=coverage,
@@ -154,6 +156,8 @@ def _report(
 
 def _num_hidden(episode: Episode, task: TaskSpec, discount: float) -> int:
     """Steps whose return-to-go the time limit changes by more than a tenth."""
+    if is_missing(episode.rewards):
+        return 0
     _, known = label_returns(
         episode.rewards if task.frame_shape is None else np.sign(episode.rewards),
         discount,
@@ -182,9 +186,11 @@ def _coverage(episodes: list[Episode], task: TaskSpec) -> list[Coverage]:
         actions = np.concatenate([episode.actions for episode in episodes]).astype(np.float64)
         columns += [(f"action {index}", column) for index, column in enumerate(actions.T)]
     columns.append(("reward", np.concatenate([episode.rewards for episode in episodes]).astype(np.float64)))
+    recorded = [(name, values[np.isfinite(values)]) for name, values in columns]
     return [
         Coverage(name, float(values.min()), float(values.mean()), float(values.std()), float(values.max()))
-        for name, values in columns
+        for name, values in recorded
+        if values.size
     ]
 
 
@@ -193,6 +199,15 @@ def _digest(episode: Episode) -> bytes:
     for array in (episode.observations, episode.actions, episode.rewards):
         digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
+
+
+def _unrecorded(fit: Mapping[int, Episode]) -> list[str]:
+    """What episodes lack that are learnt from as far as they go."""
+    counts = {
+        "actions": sum(is_missing(episode.actions) for episode in fit.values()),
+        "rewards": sum(is_missing(episode.rewards) for episode in fit.values()),
+    }
+    return [f"{count} of {len(fit)} episodes have no {name}" for name, count in counts.items() if count]
 
 
 def _sticky(facts: SourceFacts) -> list[str]:
@@ -218,7 +233,7 @@ def _duplicates(digests: Mapping[int, bytes]) -> list[str]:
 def _absurd_rewards(fit: Mapping[int, Episode]) -> list[str]:
     lines = []
     for number, episode in fit.items():
-        step = int(np.argmax(np.abs(episode.rewards)))
+        step = int(np.argmax(np.abs(np.nan_to_num(episode.rewards))))
         if abs(episode.rewards[step]) > ABSURD_REWARD:
             lines.append(f"episode {number}, step {step}: reward is {float(episode.rewards[step]):g}")
     return lines

@@ -12,7 +12,7 @@ from system.data.opening import OpenedDataset, open_dataset
 from system.data.store.column_files import FORMAT_VERSION
 from system.data.store.episodes import EpisodeStore
 from system.data.store.returns import EndReadings
-from system.data.validation import Fault, find_faults, to_episode
+from system.data.validation import Fault, find_faults, is_missing, to_episode
 from system.errors import DataError
 from system.types import Episode, TaskSpec
 
@@ -140,8 +140,10 @@ def _read_episodes(config: DatasetConfig, opened: OpenedDataset, dropped: list[s
     total = fit = 0
     for raw in opened.episodes():
         total += 1
-        faults = find_faults(raw, opened.task)
-        if not faults:
+        faults = find_faults(raw, opened.task, incomplete=config.incomplete != "refuse")
+        if not faults and config.incomplete == "drop" and (is_missing(raw.actions) or is_missing(raw.rewards)):
+            dropped.append(f"episode {raw.number}: its actions or rewards are not recorded")
+        elif not faults:
             fit += 1
             yield to_episode(raw, opened.task)
         elif config.on_bad_episode == "refuse":
@@ -189,6 +191,7 @@ def _cache_key(digest: str, config: DatasetConfig, opened: OpenedDataset, discou
         options.max_steps,
         discount,
         config.on_bad_episode,
+        *([config.incomplete] if config.incomplete != "refuse" else []),
         opened.facts.total_episodes,
         task.observation_dim,
         task.action_dim,

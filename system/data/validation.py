@@ -12,6 +12,9 @@ ACTION_TOLERANCE = 1e-4
 LARGEST_MAGNITUDE = 1e15
 
 
+ASK = "dataset.incomplete: keep learns from the rest of it"
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong with one episode.
@@ -34,12 +37,13 @@ class Fault:
         return f"{place} ({self.origin}): {self.message}" if self.origin else f"{place}: {self.message}"
 
 
-def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
+def find_faults(raw: RawEpisode, task: TaskSpec, *, incomplete: bool = False) -> list[Fault]:
     """Everything that makes an episode unfit, at most one fault of a kind.
 
     Args:
         raw: as it was read.
         task: dimensions and action bounds, or frame shape and valid actions, that it must have.
+        incomplete: whether it may lack all its actions, or all its rewards.
 
     Returns:
         Faults in order of severity; none if the episode is fit.
@@ -48,15 +52,24 @@ def find_faults(raw: RawEpisode, task: TaskSpec) -> list[Fault]:
     if structural is not None:
         return [Fault(raw.number, None, structural, raw.origin.describe(None))]
     names = raw.origin.observation_names, raw.origin.action_names
+    vectors = task.frame_shape is None
+    has_actions, has_rewards = not (vectors and is_missing(raw.actions)), not (vectors and is_missing(raw.rewards))
     found = (
-        _bad_value(raw.number, "observation", raw.observations, names[0]) if task.frame_shape is None else None,
-        None if task.is_discrete else _bad_value(raw.number, "action", raw.actions, names[1]),
-        _bad_value(raw.number, "reward", raw.rewards),
-        _invalid_action(raw, task) if task.is_discrete else _out_of_bounds(raw, task),
+        None if has_actions or incomplete else Fault(raw.number, None, f"its actions are not recorded; {ASK}"),
+        None if has_rewards or incomplete else Fault(raw.number, None, f"its rewards are not recorded; {ASK}"),
+        _bad_value(raw.number, "observation", raw.observations, names[0]) if vectors else None,
+        _bad_value(raw.number, "action", raw.actions, names[1]) if has_actions and not task.is_discrete else None,
+        _bad_value(raw.number, "reward", raw.rewards) if has_rewards else None,
+        (_invalid_action if task.is_discrete else _out_of_bounds)(raw, task) if has_actions else None,
         _early_flag(raw.number, "terminated", raw.terminations),
         _early_flag(raw.number, "truncated", raw.truncations),
     )
     return [replace(fault, origin=raw.origin.describe(fault.step)) for fault in found if fault is not None]
+
+
+def is_missing(values: np.ndarray) -> bool:
+    """Whether nothing of it was recorded: not a number throughout."""
+    return values.dtype.kind == "f" and values.size > 0 and bool(np.isnan(values).all())
 
 
 def to_episode(raw: RawEpisode, task: TaskSpec) -> Episode:

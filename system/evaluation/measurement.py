@@ -82,6 +82,7 @@ class Measurer:
             returns=[played.episode.episode_return for played in play.episodes],
             lengths=[played.episode.num_steps for played in play.episodes],
             decision_seconds=[],
+            num_fallbacks=play.num_fallbacks,
         )
 
     def choose_ratio(self, policy: str) -> tuple[float, dict[float, float]]:

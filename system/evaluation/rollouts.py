@@ -41,11 +41,13 @@ class Play:
         episodes: in the order of the seeds; episodes lost to environment errors are missing.
         decision_seconds: wall-clock time of each batched decision, perceiving what it is based on included.
         num_dropped: episodes lost to environment errors.
+        num_fallbacks: decisions whose search came to nothing that could be used.
     """
 
     episodes: list[PlayedEpisode] = field(default_factory=list)
     decision_seconds: list[float] = field(default_factory=list)
     num_dropped: int = 0
+    num_fallbacks: int = 0
 
 
 def play_episodes(
@@ -83,6 +85,8 @@ def play_episodes(
         stage.perceiving_seconds = 0.0
         if decision.plan is not None:
             _note_first_utilities(decision.plan, rows, stage.running)
+            if decision.plan.fell_back is not None:
+                stage.play.num_fallbacks += int(decision.plan.fell_back.sum())
         stage.step(rows, decision.action)
         num_steps += len(rows)
         if most_steps is None or num_steps < most_steps:

@@ -55,6 +55,28 @@ def bootstrap_interval(
     return _interval(statistic(np.asarray(values, dtype=np.float64)[rows]), level)
 
 
+def wilson_interval(successes: int, trials: int, *, quantile: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a success rate, which tells something of rates of 0 and 1 too.
+
+    Args:
+        successes: of the trials.
+        trials: at least one.
+        quantile: of the standard normal; 1.96 gives 95 %.
+
+    Raises:
+        ShapeError: there are no trials.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
+    if trials < 1:
+        raise ShapeError("no trials")
+    rate, square = successes / trials, quantile**2
+    middle = rate + square / (2 * trials)
+    spread = quantile * np.sqrt(rate * (1 - rate) / trials + square / (4 * trials**2))
+    low, high = (middle - spread) / (1 + square / trials), (middle + spread) / (1 + square / trials)
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
 def hierarchical_interval(
     runs: Sequence[Float[np.ndarray, "_"]],
     *,

@@ -52,6 +52,7 @@ def evaluation_record(stage: str, measured: Measurement, task: TaskSpec) -> dict
         "length_mean": float(np.mean(measured.lengths)),
         "decision_ms_p50": p50,
         "decision_ms_p99": p99,
+        "fallbacks": measured.num_fallbacks,
     }
 
 
@@ -101,7 +102,7 @@ def format_table(records: Sequence[Record]) -> str:
             newest = next(found[(stage, name)] for stage in reversed(stages) if (stage, name) in found)
             time = newest["decision_ms_p50"]
             lines.append(f"{name:<15}" + "".join(cells) + (f"{time:>9.1f}" if time is not None else ""))
-    return "\n".join([*lines, *_incomplete(records)])
+    return "\n".join([*lines, *_incomplete(records), *_fallen_back(records)])
 
 
 def format_comparisons(comparisons: Sequence[Record]) -> str:
@@ -133,6 +134,16 @@ def _incomplete(records: Sequence[Record]) -> list[str]:
         "episodes, the others were lost to environment errors"
         for record in records
         if len(record["seeds"]) < most
+    ]
+
+
+def _fallen_back(records: Sequence[Record]) -> list[str]:
+    """A line for every policy whose search came to nothing that could be used, at some of its decisions."""
+    return [
+        f"{record['policy']} {record['stage']}{_where(record, records)}: {record['fallbacks']} decisions fell "
+        "back on what the search began with, for nothing finite came of it"
+        for record in records
+        if record.get("fallbacks")
     ]
 
 

@@ -7,18 +7,20 @@ the functions of the record when they are called.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES, ChangedKey
 from system.data.replay.sampling import Windows
 from system.errors import ConfigError
+from system.planning.registry import Asks
 
 if TYPE_CHECKING:
     import numpy as np
 
     from system.data.imagined_rollouts import ImaginedRollouts
-    from system.types import SegmentBatch, TaskSpec, TransitionBatch
+    from system.data.prepared import PreparedData
+    from system.types import PredictionErrors, SegmentBatch, TaskSpec, TransitionBatch
 
 
 class Agent(Protocol):
@@ -75,6 +77,7 @@ class PolicyTraits:
         is_rival: the same model acting without looking ahead, which planners are compared with.
         conditioned: it asks for a return, a ratio of the target-return table.
         draws: its decisions hold candidates, from which exploration can draw; whatever plans does.
+        reaches: it asks for a goal, and tries to get there.
         unplanned: the policy that its candidates are plans of; empty: what the planner becomes at horizon 0.
     """
 
@@ -83,6 +86,22 @@ class PolicyTraits:
     conditioned: bool = False
     draws: bool = False
     unplanned: str = ""
+    reaches: bool = False
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Something that a model can be asked for, and that is measured by itself.
+
+    Attributes:
+        doc: one line.
+        policy: that shows it by what it earns; empty where it is measured on recorded episodes.
+        measure: (name, agent, data, config) → errors on held-out episodes; None where it is played.
+    """
+
+    doc: str
+    policy: str = ""
+    measure: "Callable[[str, Any, PreparedData, RunConfig], list[PredictionErrors]] | None" = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +131,8 @@ class Family:
     """One method. Whatever it lacks is None.
 
     Attributes:
-        name, section, former, former_name, changed, planner, asks, evaluated, batch_sizes, validate: as in
-            `system.config.registry.NamedFamily`.
+        name, section, former, former_name, changed, planner, asks, also_asks, evaluated, batch_sizes, validate: as
+            in `system.config.registry.NamedFamily`.
         serves: whether it can learn a task.
         policies: name → traits of every way of acting, those of registered planners included.
         planner_policy: the name under which the configured planner is evaluated.
@@ -122,7 +141,7 @@ class Family:
         build: (task, config) → an agent with the run's initial weights.
         found: (agent, foundation): gives the agent what the training data say.
         learn: (agent, config, average_gradients=, shard=) → its learner.
-        segments_per_step: rows of a batch of windows, over all learners.
+        segments_per_step: rows of a batch of windows, over all learners; 0: it learns from transitions alone.
         transition_batches: (config, stage) → (number, rows) of the batches of transitions that an update step of
             that stage takes beside them.
         windows: what its learner is given: as in `SampleRequest`.
@@ -134,16 +153,19 @@ class Family:
         one_pass: (name, agent, task, config, planner) → the policy of that name as a `torch.nn.Module` that can be
             exported, None of a policy that looks ahead. Its inputs are those of `system.runs.one_pass`, actions in
             [−1, 1]; observations are what the environment shows.
+        encode: (agent, observations, actions or None) → representations of single steps, a row each.
         compile: compiles an agent's model in place.
         learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
         several_datasets: it can be trained on several datasets together.
         imagining: how it imagines from recorded steps.
+        incomplete_data: it learns from episodes without actions, or without rewards, too.
+        capabilities: what its model can be asked for by name, and how that is measured.
     """
 
     name: str
     section: type
     planner: str
-    asks: Literal["proposals", "steps"]
+    asks: Asks
     evaluated: tuple[str, ...]
     validate: Callable[[RunConfig], None]
     serves: "Callable[[TaskSpec], bool]"
@@ -157,15 +179,19 @@ class Family:
     batch_sizes: Callable[[RunConfig], Mapping[str, int]]
     segments_per_step: Callable[[RunConfig], int]
     windows: Windows
+    also_asks: tuple[str, ...] = ()
     transition_batches: Callable[[RunConfig, str], tuple[int, int]] = lambda config, stage: (0, 0)
     refresh: Callable[[Any, Any, int | None], None] | None = None
     prepare: Callable[..., Any] | None = None
     diagnose: "Callable[[Any, Any, RunConfig, Path, str], Mapping[str, np.ndarray]] | None" = None
     one_pass: "Callable[[str, Any, TaskSpec, RunConfig, PlannerConfig], Any] | None" = None
+    encode: Callable[[Any, Any, Any], Any] | None = None
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
     imagining: Imagining | None = None
+    incomplete_data: bool = False
+    capabilities: Mapping[str, Capability] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)
     changed: Mapping[str, ChangedKey] = field(default_factory=dict)
     former_name: str | None = None

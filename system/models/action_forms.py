@@ -51,11 +51,13 @@ class ActionVectors:
 
     Args:
         dim: A.
+        std: of the Gaussian, the same everywhere; 0: it is read off the head.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, std: float = 0.0) -> None:
         self.num_inputs = self.num_noise = dim
         self.num_outputs = 2 * dim
+        self.std = std
 
     def encode(self, actions: Float[torch.Tensor, "*batch A"]) -> Float[torch.Tensor, "*batch A"]:
         """The same."""
@@ -64,6 +66,8 @@ class ActionVectors:
     def distribution(self, outputs: Float[torch.Tensor, "*batch outputs"]) -> SquashedNormal:
         """Means, then unbounded logarithms of standard deviations."""
         mean, raw_log_std = outputs.chunk(2, dim=-1)
+        if self.std > 0.0:
+            return SquashedNormal(mean, torch.full_like(mean, math.log(self.std)))
         return SquashedNormal(mean, bounded_log_std(raw_log_std))
 
     def entropy_bound(self, per_dim: float, share: float) -> float:
@@ -95,11 +99,12 @@ class ActionNumbers:
         return share * math.log(self.num_inputs)
 
 
-def action_form(action_dim: int, *, discrete: bool) -> ActionForm:
+def action_form(action_dim: int, *, discrete: bool, std: float = 0.0) -> ActionForm:
     """The form of a task's actions.
 
     Args:
         action_dim: A.
         discrete: they are numbers of A actions, not vectors of A dimensions.
+        std: of vectors, as of `ActionVectors`.
     """
-    return ActionNumbers(action_dim) if discrete else ActionVectors(action_dim)
+    return ActionNumbers(action_dim) if discrete else ActionVectors(action_dim, std)

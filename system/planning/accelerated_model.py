@@ -5,6 +5,7 @@ launch than to run.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -50,13 +51,13 @@ class AcceleratedModel:
                     context, horizon=horizon, num_candidates=num_candidates, generator=generator
                 )
         self._generator.set_state(generator.get_state())
-        candidates = self._step_for(horizon, num_candidates)(vars(context))["candidates"]
+        candidates = self._step_for(horizon, num_candidates)(_tensors(context))["candidates"]
         generator.set_state(self._generator.get_state())
         return candidates
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """As the model does."""
-        return Imagination(**self._imagining({**vars(context), "candidates": actions}))
+        return Imagination(**self._imagining({**_tensors(context), "candidates": actions}))
 
     def _step_for(self, horizon: int, num_candidates: int) -> EagerStep:
         asked = horizon, num_candidates
@@ -67,7 +68,7 @@ class AcceleratedModel:
             )
         return self._proposing[asked]
 
-    def _propose(self, horizon: int, num_candidates: int, context: Tensors) -> Tensors:
+    def _propose(self, horizon: int, num_candidates: int, context: dict[str, Any]) -> Tensors:
         with self.autocast:
             candidates = self.model.propose(
                 Context(**context), horizon=horizon, num_candidates=num_candidates, generator=self._generator
@@ -75,9 +76,14 @@ class AcceleratedModel:
         return {"candidates": candidates}
 
     def _imagine(self, inputs: Tensors) -> Tensors:
-        context = {name: value for name, value in inputs.items() if name != "candidates"}
+        context: dict[str, Any] = {name: value for name, value in inputs.items() if name != "candidates"}
         with self.autocast:
             return dict(vars(self.model.imagine(Context(**context), inputs["candidates"])))
+
+
+def _tensors(context: Context) -> dict[str, Any]:
+    """What these planners read: none of them hands anything on."""
+    return {name: value for name, value in vars(context).items() if isinstance(value, torch.Tensor)}
 
 
 def accelerated(model: PlanningModel, device: torch.device, precision: str) -> AcceleratedModel:

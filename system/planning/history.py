@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from numpy.typing import DTypeLike
 
-from system.decisions import Context, TokenContext
+from system.decisions import Carry, Context, GoalStates, TokenContext
 from system.types import TaskSpec
 
 
@@ -24,6 +24,8 @@ class History:
     Attributes:
         steps: of each environment since its episode began.
         episodes: number of the episode that each environment is in, among those that are played together.
+        carries: what each environment's latest plan handed on to the next decision of its episode.
+        goals: what each environment is to reach, as `set_goals` said; None where nobody did.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class History:
         self.valid = np.zeros((num_environments, length), dtype=bool)
         self.steps = np.zeros(num_environments, dtype=np.int64)
         self.episodes = np.zeros(num_environments, dtype=np.int64)
+        self.carries: list[Carry] = [None] * num_environments
+        self.goals: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of_task(
@@ -65,6 +69,7 @@ class History:
         self.observations[rows, -1] = observations
         self.valid[rows, -1] = True
         self.steps[rows] = 0
+        self.keep(np.asarray(rows, dtype=np.int64), ())
 
     def append(
         self,
@@ -83,6 +88,32 @@ class History:
             self.actions[rows, -1] = actions[rows]
         self.steps[rows] += 1
 
+    def keep(self, rows: Int[np.ndarray, "R"], carries: Sequence[Carry]) -> None:
+        """What plans of some environments hand on; empty where none of them does."""
+        for position, row in enumerate(rows.tolist()):
+            self.carries[row] = carries[position] if carries else None
+
+    def set_goals(
+        self,
+        rows: Int[np.ndarray, "R"],
+        values: Float32[np.ndarray, "R S"],
+        named: Bool[np.ndarray, "R S"],
+        steps_left: Int64[np.ndarray, "R"],
+    ) -> None:
+        """Says what some environments are to reach from now on; as in `GoalStates`."""
+        if self.goals is None:
+            shape = self.observations[:, 0].shape
+            counts = np.ones(len(self.steps), dtype=np.int64)
+            self.goals = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool), counts
+        for column, value in zip(self.goals, (values, named, steps_left), strict=True):
+            column[rows] = value
+
+    def goal(self, rows: Int[np.ndarray, "R"], device: torch.device) -> GoalStates | None:
+        """What some environments are to reach; None where nobody said so."""
+        if self.goals is None:
+            return None
+        return GoalStates(*(torch.tensor(column[rows], device=device) for column in self.goals))
+
     def context(self, rows: Int[np.ndarray, "R"], target_return: torch.Tensor, length: int) -> Context:
         """The newest `length` steps of some environments, as tensors on the target return's device."""
         device = target_return.device
@@ -91,6 +122,8 @@ class History:
             actions=torch.tensor(self._newest_actions(rows, length), device=device),
             valid=torch.tensor(self.valid[rows, -length:], device=device),
             target_return=target_return,
+            carry=tuple(self.carries[row] for row in rows),
+            goal=self.goal(rows, device),
         )
 
     def token_context(

@@ -160,6 +160,37 @@ class LoadedAgent:
             raise ConfigError(f"planner.horizon: {self.config.planner.horizon} plans nothing")
         return plan
 
+    def encode(self, observations: ArrayLike, actions: ArrayLike | None = None) -> np.ndarray:
+        """Representations of single steps, for another learner: what the pretrained model makes of them.
+
+        Args:
+            observations: a batch of them, [B, ...].
+            actions: in [−1, 1], or numbers from 0, a row each; None encodes the observations alone.
+
+        Returns:
+            Float32 [B, features].
+
+        Raises:
+            ConfigError: the family has no representations.
+            ShapeError, PlannerError: as `act`.
+        """
+        encode = family_of(self.config).encode
+        if encode is None:
+            raise ConfigError(f"family: {self.config.family} has no representations of single steps")
+        shown = np.asarray(observations, np.uint8 if self.task.frame_shape is not None else np.float32)
+        if shown.shape[1:] != self._shape:
+            raise ShapeError(f"observation: {shown.shape}, but {self.task.environment_id} shows {self._shape}")
+        if not np.isfinite(shown).all():
+            raise PlannerError("observation: not finite")
+        device = self._agent.device
+        taken = None
+        if actions is not None:
+            taken = torch.tensor(np.asarray(actions), device=device)
+            taken = taken.long() if self.task.is_discrete else taken.float()
+        with torch.no_grad():
+            perceived = torch.tensor(self._agent.perceive(shown, self.task.game), device=device)
+            return np.asarray(encode(self._agent, perceived, taken).float().cpu().numpy())
+
     def _planner(self) -> Policy:
         if self._planning is None:
             name = planner_policy_name(self.config)

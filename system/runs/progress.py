@@ -23,6 +23,7 @@ class Faults:
     episode_dropped: int = 0
     collapse_rollback: int = 0
     update_skipped: int = 0
+    decision_fell_back: int = 0
 
     @property
     def restarts(self) -> int:
@@ -50,6 +51,7 @@ class Progress:
         evaluations: reported evaluations so far, as in the summary.
         open_loop: error of the model by horizon, by stage.
         utility_rank_correlation: how well planners' utilities rank candidates, as in the summary.
+        capabilities: errors of what the model was asked for by name, as in the summary.
         ratio_curves: mean return at each target-return ratio, by stage and policy.
         num_checkpoints: saved so far; the newest one's number.
         episode_returns, first_utilities: of the newest online episodes, and what was expected of them.
@@ -76,6 +78,7 @@ class Progress:
     ratio_curves: dict[str, dict[str, float]] = field(default_factory=dict)
     open_loop: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     utility_rank_correlation: list[dict[str, Any]] = field(default_factory=list)
+    capabilities: list[dict[str, Any]] = field(default_factory=list)
     num_checkpoints: int = 0
     episode_returns: list[float] = field(default_factory=list)
     first_utilities: list[float] = field(default_factory=list)

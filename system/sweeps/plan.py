@@ -192,8 +192,8 @@ def plan_sweep(config: SweepConfig, *, presets: Path) -> SweepPlan:
         if config.scheduler == "asha" and base.online.env_steps == 0:
             raise ConfigError("scheduler: asha judges by online evaluations, and online.env_steps is 0")
     for key in (f"planner.{name}" for name in planner_named(base.planner.name).ignores):
-        if key in space.keys:
-            raise ConfigError(f"space.{key}: {base.planner.name} does not read it")
+        for searched in (each for each in space.keys if each == key or each.startswith(f"{key}.")):
+            raise ConfigError(f"space.{searched}: {base.planner.name} does not read it")
     plan = SweepPlan(config, base, space, fixed, origin)
     check_fit(space, plan.fit, config.seed)
     return plan

@@ -128,6 +128,7 @@ class Experiment:
             self.take_replay_counters()
         progress.remember_episodes(result.returns, result.first_utilities, result.lengths)
         self.faults.episode_dropped += result.num_dropped
+        self.faults.decision_fell_back += result.num_fallbacks
         self._count_losses()
         metrics = {
             "rollout/return_mean": _mean(result.returns),

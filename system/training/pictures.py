@@ -10,6 +10,7 @@ import numpy as np
 from system.documents.animation import write_film
 from system.envs.filming import film_episode
 from system.envs.vector import EnvironmentBatch
+from system.evaluation.capability_summary import capability_record
 from system.evaluation.figures import draw_learning_curve, draw_policies, draw_ratio_curves, draw_utilities
 from system.evaluation.plan_viewer import draw_plans, record_plans
 from system.evaluation.policies import make_policy, planner_policy_name
@@ -49,6 +50,7 @@ def draw_pictures(run: Experiment, stage: str) -> None:
     _draw_plans(run, stage)
     ranked = [each for each in progress.utility_rank_correlation if each["stage"] == stage]
     draw_utility_ranking(ranked, stage, folder / f"utility_ranking_{stage}.png")
+    _measure_capabilities(run, stage)
     diagnose = family_of(run.config).diagnose
     if diagnose is not None:
         _note_open_loop(run, stage, diagnose(run.agent(), run.data, run.config, folder, stage))
@@ -98,6 +100,21 @@ def _film(run: Experiment, episode: Episode, stage: str) -> None:
         film = film_episode(task, PLAN_SEED, episode.actions[:steps], run.config.modules)
     if film is not None:
         write_film(film[: steps + 1], run.run_dir.figures / f"episode_{stage}.gif")
+
+
+def _measure_capabilities(run: Experiment, stage: str) -> None:
+    """Into the summary and, one step ahead, to the tracker; once a stage."""
+    config, kept = run.config, [each for each in run.progress.capabilities if each["stage"] != stage]
+    for name in config.evaluation.capabilities:
+        measure = family_of(config).capabilities[name].measure
+        if measure is not None:
+            errors = measure(name, run.agent(), run.data, config)
+            kept += [capability_record(stage, error) for error in errors]
+    run.progress.capabilities[:] = kept
+    for each in kept:
+        if each["stage"] == stage:
+            figure = f"capability/{stage}/{each['capability']}/{each['predicted']}"
+            run.tracker.log_metrics({figure: each["error"][0]}, step=run.progress.env_steps)
 
 
 def _note_open_loop(run: Experiment, stage: str, curves: Mapping[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from system.config import RunConfig
 from system.data.loading import LoadedDataset, load_datasets
 from system.data.prepared import PreparedData
 from system.data.store.episodes import EpisodeStore, concatenate
+from system.data.store.incomplete import lacks_actions, lacks_rewards, recorded_whole, without_recordings
 from system.data.store.split import limit_transitions, repeated_episodes, split_by_game
 from system.data.store.statistics import compute_statistics
 from system.envs.registry import Environments, with_own_settings
@@ -50,6 +51,8 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
             f"trained on {store.num_steps} of {whole.num_steps} transitions, in {store.num_episodes} of "
             f"{whole.num_episodes} episodes (dataset.max_transitions)",
         )
+    store, forgotten = _incomplete(store, config)
+    notes += forgotten
     frames = tasks[0].frame_shape is not None
     return PreparedData(
         tasks=tasks,
@@ -64,6 +67,25 @@ def prepare_data(config: RunConfig, cache_folder: Path) -> PreparedData:
         },
         notes=notes,
     )
+
+
+def _incomplete(store: EpisodeStore, config: RunConfig) -> tuple[EpisodeStore, tuple[str, ...]]:
+    """Training episodes after some of them forgot what the configuration says, and a note of what they lack."""
+    dataset = config.dataset
+    if dataset.hide_actions > 0.0 or dataset.hide_rewards > 0.0:
+        store = without_recordings(
+            store, actions=dataset.hide_actions, rewards=dataset.hide_rewards, seed=config.seed
+        )
+    whole = recorded_whole(store)
+    if whole.all():
+        return store, ()
+    if dataset.incomplete == "drop":
+        if not whole.any():
+            raise ConfigError(f"dataset.incomplete: drop leaves none of {store.num_episodes} training episodes")
+        note = f"left out, for want of actions or rewards: {(~whole).sum()} of {store.num_episodes} episodes"
+        return store.select(np.flatnonzero(whole)), (note,)
+    actions, rewards = lacks_actions(store).sum(), lacks_rewards(store).sum()
+    return store, (f"of {store.num_episodes} training episodes {actions} lack actions and {rewards} rewards",)
 
 
 def find_tasks(config: RunConfig, cache_folder: Path) -> tuple[TaskSpec, ...]:
@@ -113,7 +135,7 @@ def _check_family(config: RunConfig, task: TaskSpec) -> None:
 def _describe(datasets: Sequence[LoadedDataset], whole: EpisodeStore) -> dict[str, Any]:
     """What the summary says of the data; of several games the scores are averaged, and references unknown."""
     returns = whole.episode_returns
-    means = [float(np.mean(dataset.store.episode_returns)) for dataset in datasets]
+    means = [float(np.nanmean(dataset.store.episode_returns)) for dataset in datasets]
     scores = [dataset.task.normalized(mean) for dataset, mean in zip(datasets, means, strict=True)]
     known = [score for score in scores if score is not None]
     task = datasets[0].task
@@ -123,8 +145,8 @@ def _describe(datasets: Sequence[LoadedDataset], whole: EpisodeStore) -> dict[st
         "digest": "+".join(dataset.digest for dataset in datasets),
         "episodes": whole.num_episodes,
         "steps": whole.num_steps,
-        "return_mean": float(np.mean(returns)),
-        "return_max": float(np.max(returns)),
+        "return_mean": float(np.nanmean(returns)),
+        "return_max": float(np.nanmax(returns)),
         "normalized_return_mean": float(np.mean(known)) if len(known) == len(scores) else None,
         "reference_min": task.reference_min if alone else None,
         "reference_max": task.reference_max if alone else None,

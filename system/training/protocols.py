@@ -124,6 +124,7 @@ class RolloutResult:
         decision_seconds: wall-clock time of each batched decision.
         version: of the weights that acted.
         num_dropped: episodes lost to environment errors.
+        num_fallbacks: decisions whose search came to nothing that could be used.
     """
 
     worker: int
@@ -133,6 +134,7 @@ class RolloutResult:
     decision_seconds: list[float]
     version: int
     num_dropped: int = 0
+    num_fallbacks: int = 0
 
 
 class Rollouts(Protocol):

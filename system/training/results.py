@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from system.config.loading import to_dict
+from system.evaluation.capability_summary import format_capabilities
 from system.evaluation.game_scores import format_games, summarize_games
 from system.evaluation.imagined_summary import format_imagined
 from system.evaluation.ranking_summary import format_rankings
@@ -32,6 +33,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "exploration": asdict(choose_exploration(run.config, progress.evaluations)),
         "open_loop_error": progress.open_loop,
         "utility_rank_correlation": progress.utility_rank_correlation,
+        "capabilities": progress.capabilities,
         "target_return_ratio_curves": progress.ratio_curves,
         "imagined": progress.imagined,
         "schedule": progress.schedule,
@@ -62,6 +64,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         lines += ["", format_comparisons(summary["comparisons"])]
     if summary.get("utility_rank_correlation"):  # likewise
         lines += ["", format_rankings(summary["utility_rank_correlation"])]
+    if summary.get("capabilities"):  # likewise
+        lines += ["", format_capabilities(summary["capabilities"])]
     for record in summary.get("imagined", []):
         lines += ["", format_imagined(record)] if record is summary["imagined"][0] else [format_imagined(record)]
     survived = {name: count for name, count in summary["faults"].items() if count}

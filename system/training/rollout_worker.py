@@ -104,6 +104,7 @@ class RolloutWorker:
             decision_seconds=play.decision_seconds,
             version=self.version,
             num_dropped=play.num_dropped,
+            num_fallbacks=play.num_fallbacks,
         )
 
 

@@ -14,11 +14,11 @@ from system.models.ensemble_layers import EnsembleLinear
 
 
 def multilayer_perceptron(
-    num_members: int, inputs: int, hidden: int, outputs: int, layer_norm: bool
+    num_members: int, inputs: int, hidden: int, outputs: int, layer_norm: bool, *, hidden_layers: int = 2
 ) -> nn.Sequential:
-    """Two hidden ReLU layers, E members side by side."""
+    """Hidden ReLU layers, E members side by side."""
     layers: list[nn.Module] = []
-    for size in (inputs, hidden):
+    for size in (inputs, *[hidden] * (hidden_layers - 1)):
         layers.append(EnsembleLinear(num_members, size, hidden))
         if layer_norm:
             layers.append(nn.LayerNorm(hidden))

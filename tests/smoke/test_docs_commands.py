@@ -18,7 +18,9 @@ from system.config import CollectConfig, RunConfig, SweepConfig
 from system.config import modules as configured_modules
 from system.config.loading import config_from_dict, load_config, present_key, preset_names, to_dict
 from system.config.registry import CHANGED, FAMILIES, PLANNERS
+from system.envs.registry import find_task
 from system.errors import ConfigError
+from system.evaluation.goal_files import read_courses
 from system.sweeps.plan import load_sweep, plan_sweep
 from tests.support.doc_pages import (
     PAGES,
@@ -165,7 +167,10 @@ def test_yaml_blocks_are_configurations(page: Path, tmp_path: Path, monkeypatch:
     write_files(page, tmp_path)
     for block in blocks(page.read_text(), "yaml"):
         tree = yaml.safe_load(block)
-        if "space" in tree:
+        if "goals" in tree:
+            Path("goals.yaml").write_text(block)
+            assert read_courses(Path("goals.yaml"), find_task("Hopper-v5"))
+        elif "space" in tree:
             Path("sweep.yaml").write_text(block)
             sweep = load_sweep("sweep.yaml", [], sweeps=SWEEPS, presets=PRESETS)
             assert isinstance(sweep, SweepConfig)

@@ -155,3 +155,19 @@ def test_wrong_observations_and_names_are_refused(run: Path) -> None:
         system.load_agent(run, policy="forward_mcp")
     with pytest.raises(ConfigError, match="environment: 'Hopper-v5' is not one of the checkpoint's"):
         system.load_agent(run, environment="Hopper-v5")
+
+
+def test_representations_are_of_each_row_by_itself(run: Path, game_run: Path) -> None:
+    agent = system.load_agent(run, device="cpu")
+    seen = observations(agent, steps=1, environments=3)[0]
+    actions = np.zeros((3, agent.task.action_dim), np.float32)
+    alone, both = agent.encode(seen), agent.encode(seen, actions)
+    assert both.shape == (3, 2 * alone.shape[1])
+    np.testing.assert_allclose(agent.encode(seen[1:2]), alone[1:2], atol=1e-5)
+    assert not np.allclose(agent.encode(seen, actions + 0.5), both)
+    with pytest.raises(ShapeError):
+        agent.encode(seen[0])
+    with pytest.raises(PlannerError, match="not finite"):
+        agent.encode(seen * np.nan)
+    with pytest.raises(ConfigError, match="has no representations"):
+        system.load_agent(game_run, device="cpu").encode(np.zeros((1, 1), np.uint8))

@@ -15,6 +15,7 @@ from system.families.masked_trajectory.masks import (
     TASK_MASKS,
     forward_dynamics,
     random_autoregressive,
+    random_tokens,
     return_conditioned,
     sample_training_mask,
 )
@@ -131,3 +132,37 @@ def test_the_same_generator_gives_the_same_mask() -> None:
 def test_the_keep_ratios_are_shares_and_keep_what_is_said_above() -> None:
     assert [int(LENGTH * ratio) for ratio in KEEP_RATIOS] == COUNTS
     assert all(0.0 < ratio <= 1.0 for ratio in KEEP_RATIOS)
+
+
+def test_plainly_random_masks_look_into_the_future_too() -> None:
+    generator = np.random.default_rng(0)
+    masks = np.stack([random_tokens(LENGTH, generator) for _ in range(NUM_DRAWS)])
+    assert not masks[:, ACTIONS].all(axis=1).any()
+    for modality in (STATES, RETURNS, REWARDS):
+        assert masks[:, modality].mean(axis=0) == pytest.approx([KEPT] * LENGTH, abs=0.03)
+
+
+def test_keep_ratios_say_how_much_random_masks_keep() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        mask = random_tokens(LENGTH, generator, keep_ratios=(0.25,))
+        assert mask.sum(axis=1).tolist() == [2, 2, 2, 2]
+        assert random_autoregressive(LENGTH, generator, keep_ratios=(0.25,)).sum(axis=1).max() <= 2
+
+
+def test_shares_choose_between_the_kinds_of_random_masks() -> None:
+    """Of plainly random masks that keep everything, the hidden token is an action; the others hide a future."""
+    generator = np.random.default_rng(0)
+    for shares, share in (({"random": 1.0}, 1.0), ({"random": 0.3, "forward_dynamics": 0.3}, 0.3), ({}, 0.0)):
+        drawn = [
+            sample_training_mask(LENGTH, shares, generator, keep_ratios=(1.0,)) for _ in range(1500)
+        ]
+        plain = np.mean([mask[RETURNS].all() and mask[REWARDS].all() for mask in drawn])
+        assert plain == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["inverse_dynamics", "path_inference"])
+def test_masks_with_a_goal_begin_a_step_earlier(name: MaskName) -> None:
+    generator = np.random.default_rng(0)
+    mask = sample_training_mask(LENGTH, {name: 1.0}, generator, planning_step=4, planning_step_share=1.0)
+    assert np.array_equal(mask, TASK_MASKS[name](LENGTH, 3))

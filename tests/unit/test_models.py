@@ -7,6 +7,7 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from system.families.masked_trajectory.config import ModelConfig, planning_masks
+from system.families.masked_trajectory.mask_layout import layout_of
 from system.families.masked_trajectory.masks import (
     ACTIONS,
     RETURNS,
@@ -204,3 +205,45 @@ def test_every_token_is_read_in_standard_units() -> None:
         Tokens(states, returns, actions, rewards + 1.0, valid),
     ):
         assert not torch.allclose(model(changed, mask), unscaled)
+
+
+@torch.no_grad()
+def test_hidden_states_are_expected_on_the_line_between_visible_ones() -> None:
+    """Dimension by dimension, where a state is known in part; a head that says nothing leaves the line."""
+    config = ModelConfig(
+        context_length=LENGTH, width=16, num_heads=2, partial_states=True, hidden_states="on_line"
+    )
+    model = MaskedTrajectoryModel(2, 2, config)
+    model.observation_mean.copy_(torch.tensor([7.0, 8.0]))
+    for parameter in model.state_head.parameters():
+        parameter.zero_()
+    states = torch.randn(2, LENGTH, 2)
+    states[:, 1] = torch.tensor([0.0, 0.0])
+    states[:, 4] = torch.tensor([3.0, 30.0])
+    known = torch.ones(2, LENGTH, 2, dtype=torch.bool)
+    known[1, 4, 1] = False
+    states[1, 4, 1] = float("nan")
+    scalars, valid = torch.zeros(2, LENGTH), torch.ones(2, LENGTH, dtype=torch.bool)
+    mask = np.zeros((4, LENGTH), dtype=bool)
+    mask[STATES, [1, 4]] = True
+    tokens = Tokens(states, scalars, torch.zeros(2, LENGTH, 2), scalars, valid, states_known=known)
+    found = model.predict_states(torch.randn(2, LENGTH, 16), tokens, mask, 0)
+    ends = [3.0] * (LENGTH - 5)
+    assert found[:, :, 0].tolist() == [[0.0, 0.0, 1.0, 2.0, 3.0, *ends]] * 2
+    assert found[0, :, 1].tolist() == [0.0, 0.0, 10.0, 20.0, 30.0, *([30.0] * (LENGTH - 5))]
+    assert found[1, :, 1].tolist() == [0.0] * LENGTH
+
+
+@torch.no_grad()
+def test_representations_are_of_single_steps(model: MaskedTrajectoryModel) -> None:
+    """What the encoder makes of a window's first step of which nothing else is seen."""
+    window = tokens()
+    mask = np.zeros((4, LENGTH), dtype=bool)
+    mask[STATES, 0] = True
+    layout = layout_of(mask, window.states.device)
+    encoded = model._encode(window, layout, model._valid_tokens(window, layout))
+    assert torch.allclose(model.represent(window.states[:, 0]), encoded[:, 0], atol=1e-5)
+    mask[ACTIONS, 0] = True
+    layout = layout_of(mask, window.states.device)
+    both = model._encode(window, layout, model._valid_tokens(window, layout)).flatten(1)
+    assert torch.allclose(model.represent(window.states[:, 0], window.actions[:, 0]), both, atol=1e-5)

@@ -117,6 +117,9 @@ class ReplayBuffer:
         every shard has its equal share of each kind, give or take one row. The shards one after the other are
         the whole batch.
         """
+        if request.batch_size == 0:
+            nothing = np.zeros(0, dtype=np.int64)
+            return [(self.offline, (nothing, nothing))], nothing
         generator = np.random.default_rng(request.seed)
         online = self.online.view(self._visible(request.visible_episodes))
         size, num_online = request.batch_size, 0

@@ -30,7 +30,7 @@ class SampleRequest:
     """A batch to draw; the same request over the same data always gives the same batch.
 
     Attributes:
-        batch_size: rows of the whole batch, over all learners.
+        batch_size: rows of the whole batch, over all learners; 0 draws nothing.
         seed: of the draw.
         offline_fraction: exactly round(fraction · batch_size) rows come from offline data
             (all of them while there are no online episodes); of several games equally many, to one row.

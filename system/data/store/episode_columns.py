@@ -96,8 +96,9 @@ class EpisodeLayout:
                 f"episode {index} has {other.observation_dtype} observations and {other.action_dtype} actions, "
                 f"expected {self.observation_dtype} and {self.action_dtype}"
             )
+        recorded = np.isfinite(episode.rewards).all()
         returns, known = label_returns(
-            self._learnt(episode.rewards),
+            self._learnt(np.nan_to_num(episode.rewards)),
             discount,
             terminated=episode.terminated,
             at_limit=episode.complete,
@@ -108,7 +109,7 @@ class EpisodeLayout:
             "actions": episode.actions.astype(self.action_dtype, copy=False),
             "rewards": episode.rewards.astype(np.float32, copy=False),
             "returns_to_go": returns,
-            "returns_valid": known,
+            "returns_valid": known & recorded,
             "lengths": np.array([length], dtype=np.int64),
             "terminated": np.array([episode.terminated], dtype=bool),
             "truncated": np.array([episode.truncated], dtype=bool),

@@ -167,7 +167,7 @@ class EpisodeStore:
 
     @property
     def episode_returns(self) -> Float64[np.ndarray, "episodes"]:
-        """Undiscounted sum of rewards of each episode."""
+        """Undiscounted sum of rewards of each episode; not a number where they were not recorded."""
         if self.num_episodes == 0:
             return np.zeros(0, dtype=np.float64)
         return np.add.reduceat(self.rewards.astype(np.float64), self.step_offsets[:-1])
@@ -340,12 +340,17 @@ def gather_transitions(
     """
     _check_steps(store, episode, step)
     rows = store.step_offsets[episode] + step
+    is_last = step == store.lengths[episode] - 1
+    next_actions = store.actions[rows + ~is_last]
+    next_actions[is_last] = 0
     return TransitionBatch(
         observations=read_rows(store.observations, rows + episode),
         actions=store.actions[rows],
         rewards=store.rewards[rows],
         next_observations=read_rows(store.observations, rows + episode + 1),
-        terminated=store.terminated[episode] & (step == store.lengths[episode] - 1),
+        terminated=store.terminated[episode] & is_last,
+        next_actions=next_actions,
+        next_known=~is_last,
     )
 
 

@@ -18,6 +18,7 @@ class DatasetStatistics:
     Attributes:
         observation_mean, observation_std: of o_0 … o_{L−1}, by dimension; a constant dimension has std 1.
             Frames and tokens are not normalised: 0 and 1.
+        change_mean, change_std: of o_{t+1} − o_t, likewise.
         reward_mean, reward_std: of r_t.
         return_mean, return_std: of the returns-to-go that are known; 0 and 1 where there is none.
         target_returns: for each step the largest known return-to-go that an episode had there or before; it
@@ -25,12 +26,14 @@ class DatasetStatistics:
         low_returns: likewise the smallest one, or 0 if that is smaller; it never rises.
         num_episodes, num_steps: how much was counted.
         episode_return_mean, episode_return_std, episode_return_min, episode_return_max: of the undiscounted
-            sums of rewards, every episode counting once.
+            sums of rewards, every episode that has them counting once.
         episode_length_mean: in env steps.
     """
 
     observation_mean: Float32[np.ndarray, "*observation"]
     observation_std: Float32[np.ndarray, "*observation"]
+    change_mean: Float32[np.ndarray, "*observation"]
+    change_std: Float32[np.ndarray, "*observation"]
     reward_mean: float
     reward_std: float
     return_mean: float
@@ -63,13 +66,17 @@ def compute_statistics(store: EpisodeStore, max_episode_steps: int) -> DatasetSt
             "all, continued lets it go on, environment.max_episode_steps is another limit"
         )
     observation_mean, observation_std = _observation_moments(store)
+    change_mean, change_std = _change_moments(store)
     returns = store.returns_to_go[store.returns_valid]
     episode_returns = store.episode_returns
-    reward_mean, reward_std = _moments(store.rewards)
+    episode_returns = episode_returns[np.isfinite(episode_returns)]
+    reward_mean, reward_std = _moments(store.rewards[np.isfinite(store.rewards)])
     return_mean, return_std = _moments(returns)
     return DatasetStatistics(
         observation_mean=observation_mean,
         observation_std=observation_std,
+        change_mean=change_mean,
+        change_std=change_std,
         reward_mean=reward_mean,
         reward_std=reward_std,
         return_mean=return_mean,
@@ -133,9 +140,24 @@ def _observation_moments(
     if store.observations.dtype != np.float32:
         return np.zeros(store.observation_shape, np.float32), np.ones(store.observation_shape, np.float32)
     last_observation = store.step_offsets[1:] + np.arange(store.num_episodes)
-    observations = np.delete(np.asarray(store.observations), last_observation, axis=0)
-    mean = observations.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean, _nonzero(observations.std(axis=0, dtype=np.float64)).astype(np.float32)
+    return _moments_by_dimension(np.delete(np.asarray(store.observations), last_observation, axis=0))
+
+
+def _change_moments(
+    store: EpisodeStore,
+) -> tuple[Float32[np.ndarray, "*observation"], Float32[np.ndarray, "*observation"]]:
+    if store.observations.dtype != np.float32:
+        return np.zeros(store.observation_shape, np.float32), np.ones(store.observation_shape, np.float32)
+    between_episodes = store.step_offsets[1:-1] + np.arange(store.num_episodes - 1)
+    changes = np.diff(np.asarray(store.observations), axis=0)
+    return _moments_by_dimension(np.delete(changes, between_episodes, axis=0))
+
+
+def _moments_by_dimension(
+    rows: Float32[np.ndarray, "n *observation"],
+) -> tuple[Float32[np.ndarray, "*observation"], Float32[np.ndarray, "*observation"]]:
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean, _nonzero(rows.std(axis=0, dtype=np.float64)).astype(np.float32)
 
 
 def _moments(values: Float32[np.ndarray, "n"]) -> tuple[float, float]:

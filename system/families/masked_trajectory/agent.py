@@ -25,8 +25,9 @@ class TrajectoryAgent(nn.Module):
 
     target_returns: torch.Tensor
     low_returns: torch.Tensor
+    observation_change: torch.Tensor
 
-    ADDED_LATER = frozenset({"low_returns"})
+    ADDED_LATER = frozenset({"low_returns", "observation_change"})
     """Weights that checkpoints of earlier versions lack: the zeros that they start with are what was meant."""
 
     def __init__(self, task: TaskSpec, config: RunConfig) -> None:
@@ -48,6 +49,7 @@ class TrajectoryAgent(nn.Module):
             )
         self.register_buffer("target_returns", torch.zeros(task.max_episode_steps))
         self.register_buffer("low_returns", torch.zeros(task.max_episode_steps))
+        self.register_buffer("observation_change", torch.zeros(task.observation_dim))
         self.register_load_state_dict_pre_hook(_fill_added_later)
 
     @property
@@ -72,6 +74,8 @@ class TrajectoryAgent(nn.Module):
         self.values.return_std.fill_(statistics.return_std)
         self.target_returns.copy_(torch.from_numpy(statistics.target_returns.copy()))
         self.low_returns.copy_(torch.from_numpy(statistics.low_returns.copy()))
+        change = np.hypot(statistics.change_mean, statistics.change_std).astype(np.float32)
+        self.observation_change.copy_(torch.from_numpy(change))
 
     def target_return(self, steps: Int[torch.Tensor, "B"], ratio: float) -> Float[torch.Tensor, "B"]:
         """The return-to-go to ask for at each environment's step, between the lowest and the best one seen there.

@@ -10,6 +10,17 @@ from system.errors import ConfigError
 
 NAME = "masked_trajectory"
 
+TrainingMaskName = Literal[
+    "behaviour_cloning",
+    "return_conditioned",
+    "forward_dynamics",
+    "reward_return",
+    "inverse_dynamics",
+    "path_inference",
+    "random",
+]
+"""What `training.mask_shares` may name: the masks that ask for something, and plainly random ones."""
+
 MaskName = Literal[
     "behaviour_cloning",
     "return_conditioned",
@@ -20,7 +31,7 @@ MaskName = Literal[
 ]
 
 
-def planning_masks(share: float) -> dict[MaskName, float]:
+def planning_masks(share: float) -> dict[TrainingMaskName, float]:
     """Half of `share` each for the two masks that forward MPC uses."""
     return {"return_conditioned": share / 2, "forward_dynamics": share / 2}
 
@@ -33,6 +44,17 @@ class ModelConfig:
     decoder_layers: int = setting(1, low=1, high=48)
     num_heads: int = setting(4, low=1, high=64)
     dropout: float = setting(0.0, low=0.0, high=0.9)
+    action_std: float = setting(
+        0.0, low=0.0, high=7.0, doc="fixed standard deviation of vectors of actions before tanh; 0: it is learnt"
+    )
+    hidden_states: Literal["from_latest", "on_line"] = setting(
+        "from_latest",
+        doc="hidden states are predicted as a change from the latest visible one, or from the line between it and "
+        "the next visible one",
+    )
+    partial_states: bool = setting(
+        False, doc="states may be known in part: goals of some dimensions alone; trained with path_inference"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,13 +69,16 @@ class TrajectoryTrainingConfig:
     planning_step_share: float = setting(
         0.5, low=0.0, high=1.0, doc="of the named masks, those whose current step is where the planner acts"
     )
-    mask_shares: Mapping[MaskName, float] = field(
+    mask_shares: Mapping[TrainingMaskName, float] = field(
         default_factory=lambda: planning_masks(0.6),
         metadata={
             "low": 0.0,
             "high": 1.0,
-            "doc": "share of the steps that train each named mask; the rest train random ones",
+            "doc": "share of the steps that train each named mask; the rest train random autoregressive ones",
         },
+    )
+    keep_ratios: tuple[float, ...] = setting(
+        (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0), low=0.0, high=1.0, doc="of steps that random masks keep"
     )
     target_entropy_per_dim: float = setting(-1.0, doc="lower bound of action entropy, times A")
     target_entropy_share: float = setting(
@@ -99,10 +124,28 @@ def validate(config: RunConfig) -> None:
     total = sum(config.method.training.mask_shares.values())
     if total > 1.0 + 1e-9:
         raise ConfigError(f"{NAME}.training.mask_shares: add up to {total:g}, and all steps are 1")
+    updates = max(critic_updates(config, stage) for stage in ("offline", "online"))
+    if config.dataset.incomplete == "keep" and updates:
+        raise ConfigError(
+            f"{NAME}.critic.updates_per_step: {updates}, and critics learn from whole transitions: "
+            "dataset.incomplete: keep goes with 0"
+        )
+    if not config.method.training.keep_ratios:
+        raise ConfigError(f"{NAME}.training.keep_ratios: at least one ratio is needed")
+    if model.partial_states and not config.method.training.mask_shares.get("path_inference"):
+        raise ConfigError(
+            f"{NAME}.model.partial_states: only masks of path_inference show states in part; give them a share of "
+            f"{NAME}.training.mask_shares"
+        )
     if config.planner.horizon > model.context_length:
         raise ConfigError(
             f"planner.horizon: {config.planner.horizon} exceeds {model.context_length}, all that "
             f"{NAME}.model.context_length = {model.context_length} leaves room for"
+        )
+    if config.planner.name == "backward_mpc" and not 1 <= config.planner.horizon < model.context_length:
+        raise ConfigError(
+            f"planner.horizon: {config.planner.horizon} steps to a goal, and a window of "
+            f"{NAME}.model.context_length = {model.context_length} has room for 1 to {model.context_length - 1}"
         )
     if config.planner.support_threshold > 0.0:
         raise ConfigError(
@@ -131,7 +174,10 @@ def critic_updates(config: RunConfig, stage: str) -> int:
 def sizes(config: RunConfig) -> dict[str, Any]:
     """The keys that a checkpoint's weights are made for, with their values."""
     model, critic = config.method.model, config.method.critic
-    kept = ("context_length", "width", "encoder_layers", "decoder_layers", "num_heads")
+    kept = (
+        *("context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
+        *("partial_states", "hidden_states", "action_std"),
+    )
     return {
         "model": {name: getattr(model, name) for name in kept},
         "critic": {name: getattr(critic, name) for name in ("hidden_width", "num_critics", "layer_norm")},

@@ -14,7 +14,7 @@ from system.families.masked_trajectory.config import (
     sizes,
     validate,
 )
-from system.families.registry import Family, Learner, PolicyTraits, register_family
+from system.families.registry import Capability, Family, Learner, PolicyTraits, register_family
 from system.planning import registry as _planners  # noqa: F401  its planners are to be known by then
 
 GUIDANCE = {"return": "m", "critic": "q"}
@@ -38,12 +38,18 @@ def policies() -> Mapping[str, PolicyTraits]:
             for ending, origin in endings.items()
         },
         "iql": PolicyTraits(),
+        "bc_mode": PolicyTraits(),
+        "two_stages": PolicyTraits(conditioned=True),
+        "backward_mpc": PolicyTraits(reaches=True),
+        "goal_mask": PolicyTraits(reaches=True),
     }
 
 
 def planner_policy(config: RunConfig) -> str:
     """The name under which the configured planner is evaluated."""
     planner = config.planner
+    if planner.name == "backward_mpc":
+        return planner.name
     if planner.proposals == "actor" and (planner.horizon == 0 or planner.guidance == "none"):
         return "iql"
     if planner.horizon == 0:
@@ -80,6 +86,22 @@ def _diagnose(agent: Any, data: Any, config: RunConfig, folder: Path, stage: str
     return diagnose(agent, data, config, folder, stage)
 
 
+def _measure(name: str, agent: Any, data: Any, config: RunConfig) -> Any:
+    from system.families.masked_trajectory.capabilities import measure_capability
+
+    return measure_capability(name, agent, data, config)
+
+
+CAPABILITIES = {
+    "bc": Capability("behaviour cloning", policy="bc_mode"),
+    "rcbc": Capability("return-conditioned behaviour cloning", policy="rcbc_mode"),
+    "id": Capability("inverse dynamics: the actions between states", measure=_measure),
+    "fd": Capability("forward dynamics: the states that actions lead to", measure=_measure),
+    "rp": Capability("reward and return of a state and an action", measure=_measure),
+    "pi": Capability("path inference: the states on the way to another", measure=_measure),
+}
+
+
 def _one_pass(name: str, agent: Any, task: Any, config: RunConfig, planner: PlannerConfig) -> Any:
     from system.families.masked_trajectory.one_pass import one_pass
 
@@ -92,6 +114,7 @@ register_family(
         section=MaskedTrajectoryConfig,
         planner="forward_mpc",
         asks="proposals",
+        also_asks=("paths",),
         evaluated=(
             *("random", "rcbc_mode", "rcbc_mean", "q_only", "forward_mpc_m", "forward_mpc_q"),
             *("iql", "forward_mpc_am"),
@@ -118,6 +141,9 @@ register_family(
         refresh=lambda agent, replay, visible: agent.raise_target_returns(replay.target_returns(visible)),
         diagnose=_diagnose,
         one_pass=_one_pass,
+        capabilities=CAPABILITIES,
+        incomplete_data=True,
+        encode=lambda agent, observations, actions: agent.model.represent(observations, actions),
         compile=lambda agent: agent.model.compile(),
         former={"model": f"{NAME}.model", "trajectory": f"{NAME}.training", "critic": f"{NAME}.critic"},
         changed=CHANGED,

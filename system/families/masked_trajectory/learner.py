@@ -34,6 +34,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,8 +42,18 @@ from system.config import RunConfig
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import TrajectoryTrainingConfig
 from system.families.masked_trajectory.mask_layout import MaskLayout, lay_out, layout_of
-from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, Mask, sample_training_mask
+from system.families.masked_trajectory.masks import (
+    ACTIONS,
+    RETURNS,
+    REWARDS,
+    STATES,
+    Mask,
+    draw_known_dimensions,
+    infers_a_path,
+    sample_training_mask,
+)
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.families.masked_trajectory.windows import segment_tensors
 from system.models.graphed_step import Tensors, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
@@ -84,7 +95,7 @@ def learning_rate_at(peak: float, config: TrajectoryTrainingConfig, step: int, t
 
 def tokens_of(inputs: Tensors) -> Tokens:
     """The windows among an update's inputs."""
-    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens)})
+    return Tokens(**{field.name: inputs[field.name] for field in fields(Tokens) if field.name in inputs})
 
 
 def trajectory_losses(
@@ -115,25 +126,31 @@ def trajectory_losses(
     layout = layout_of(mask, tokens.valid.device)
     decoded = model(tokens, layout)
     valid = tokens.valid.float()
+    with_actions, with_rewards = _recorded(tokens.actions_known, valid), _recorded(tokens.rewards_known, valid)
     states = model.predict_states(decoded[:, STATES], tokens, layout, 0)
     state_error = ((states - tokens.states) / model.observation_std).square().mean(-1)
     return_error = (model.predict_scalar(decoded[:, RETURNS], RETURNS) - tokens.returns) / model.return_scale[1]
     reward_error = (model.predict_scalar(decoded[:, REWARDS], REWARDS) - tokens.rewards) / model.reward_scale[1]
     policy = model.predict_actions(decoded[:, ACTIONS])
     is_hidden = ~layout.seen[ACTIONS]
-    hidden = is_hidden * valid
-    visible = valid - hidden
+    hidden = is_hidden * with_actions
+    visible = with_actions - hidden
     hidden_total = valid.shape[0] * is_hidden.sum().clamp_min(1)
     counted = hidden if action_weights is None else hidden * action_weights
     action_error = policy.reconstruction_error(tokens.actions)
     return {
         "states": (state_error * valid).mean(),
         "returns": (return_error.square() * returns_valid).mean(),
-        "rewards": (reward_error.square() * valid).mean(),
+        "rewards": (reward_error.square() * with_rewards).mean(),
         "visible_actions": (action_error * visible).mean(),
         "nll": -(policy.log_prob(tokens.actions) * counted).sum() / hidden_total,
         "entropy_excess": ((policy.entropy(noise) - target_entropy) * hidden).sum() / hidden_total,
     }
+
+
+def _recorded(known: torch.Tensor | None, valid: torch.Tensor) -> torch.Tensor:
+    """[B, T] 1 where something belongs to the episode and was recorded."""
+    return valid if known is None else valid * known
 
 
 class M3PCLearner:
@@ -267,20 +284,17 @@ class M3PCLearner:
             length,
             training.mask_shares,
             numpy_generator(self.config.seed, "mask", stage, step),
+            keep_ratios=training.keep_ratios,
             planning_step=length - max(1, self.config.planner.horizon),
             planning_step_share=training.planning_step_share,
         )
         layout = lay_out(mask, multiple=length if self.device.type == "cuda" else 1)
         return {
-            "states": torch.tensor(segments.observations),
-            "returns": torch.tensor(segments.returns_to_go),
-            "actions": torch.tensor(segments.actions),
-            "rewards": torch.tensor(segments.rewards),
-            "valid": torch.tensor(segments.valid),
-            "returns_known": torch.tensor(segments.returns_valid),
+            **segment_tensors(segments, incomplete=self.config.dataset.incomplete == "keep"),
             "visible": layout.visible,
             "seen": layout.seen,
             "noise": self._noise(segments, stage, step),
+            **self._known_dimensions(segments, mask, stage, step),
             "average_share": torch.tensor(1.0 - self._average_decay(stage, step)),
         }
 
@@ -365,3 +379,17 @@ class M3PCLearner:
         generator = torch_generator(self.config.seed, "entropy", stage, step)
         noise = torch.randn(rows * world, length, self.agent.model.actions.num_noise, generator=generator)
         return noise[rank * rows : (rank + 1) * rows]
+
+    def _known_dimensions(self, segments: SegmentBatch, mask: Mask, stage: str, step: int) -> Tensors:
+        """Where states may be known in part: of the goals in a mask of path inference, this shard's rows of the
+        whole batch's draw."""
+        if not self.config.method.model.partial_states:
+            return {}
+        rank, world = self.shard
+        rows, length, dimensions = segments.observations.shape
+        known = np.ones((rows, length, dimensions), dtype=bool)
+        if infers_a_path(mask):
+            generator = numpy_generator(self.config.seed, "known dimensions", stage, step)
+            drawn = draw_known_dimensions(rows * world, dimensions, generator)
+            known[:, -1] = drawn[rank * rows : (rank + 1) * rows]
+        return {"states_known": torch.from_numpy(known)}

@@ -4,12 +4,12 @@ A mask is a boolean array [M, T] over M = 4 modalities and T time steps; True is
 policy, a world model or a return predictor by the mask alone, so a new capability is a new entry here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
-from system.families.masked_trajectory.config import MaskName
+from system.families.masked_trajectory.config import MaskName, TrainingMaskName
 
 STATES, RETURNS, ACTIONS, REWARDS = range(4)
 NUM_MODALITIES = 4
@@ -74,12 +74,40 @@ TASK_MASKS: dict[MaskName, Callable[[int, int], Mask]] = {
     "path_inference": path_inference,
 }
 
+def infers_a_path(mask: Mask) -> bool:
+    """Whether a mask is that of path inference from some step before the last one."""
+    length = mask.shape[1]
+    current = int(mask[ACTIONS].sum())
+    return current < length - 1 and np.array_equal(mask, path_inference(length, current))
+
+
+TO_A_GOAL: frozenset[MaskName] = frozenset({"inverse_dynamics", "path_inference"})
+"""Masks whose plan of h actions ends at a goal, h steps ahead of the current step; the others' ends at h − 1."""
+
 KEEP_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 ANCHOR_ORDER = (STATES, RETURNS, ACTIONS, REWARDS)
 ANCHOR_PROBABILITIES = (0.2, 0.1, 0.6, 0.1)
 
 
-def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
+def random_tokens(
+    length: int, generator: np.random.Generator, keep_ratios: Sequence[float] = KEEP_RATIOS
+) -> Mask:
+    """Each modality keeps a random share of its steps; at least one action stays hidden.
+
+    Source: MTM section 3, "random" masks.
+    """
+    mask = empty_mask(length)
+    for modality in range(NUM_MODALITIES):
+        keep = int(length * generator.choice(keep_ratios))
+        mask[modality, generator.permutation(length)[:keep]] = True
+    if mask[ACTIONS].all():
+        mask[ACTIONS, generator.integers(length)] = False
+    return mask
+
+
+def random_autoregressive(
+    length: int, generator: np.random.Generator, keep_ratios: Sequence[float] = KEEP_RATIOS
+) -> Mask:
     """The two-step training mask: random tokens, then nothing right of a random place.
 
     Each modality keeps a random share of its steps. An anchor modality and a step p are drawn;
@@ -90,7 +118,7 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
     """
     mask = empty_mask(length)
     for modality in range(NUM_MODALITIES):
-        keep = int(length * generator.choice(KEEP_RATIOS))
+        keep = int(length * generator.choice(keep_ratios))
         mask[modality, generator.permutation(length)[:keep]] = True
     anchor = generator.choice(len(ANCHOR_ORDER), p=ANCHOR_PROBABILITIES)
     position = int(generator.integers(length))
@@ -101,11 +129,29 @@ def random_autoregressive(length: int, generator: np.random.Generator) -> Mask:
     return mask
 
 
+def draw_known_dimensions(
+    count: int, num_dimensions: int, generator: np.random.Generator
+) -> Bool[np.ndarray, "count S"]:
+    """Which dimensions of `count` goals are named: of every second one all, of the others a random share, at least
+    one.
+
+    Args:
+        count: rows.
+        num_dimensions: S.
+        generator: source of the draw.
+    """
+    share = np.where(generator.random((count, 1)) < 0.5, 1.0, generator.random((count, 1)))
+    known = generator.random((count, num_dimensions)) < share
+    known[np.arange(count), generator.integers(num_dimensions, size=count)] = True
+    return np.asarray(known)
+
+
 def sample_training_mask(
     length: int,
-    shares: Mapping[MaskName, float],
+    shares: Mapping[TrainingMaskName, float],
     generator: np.random.Generator,
     *,
+    keep_ratios: Sequence[float] = KEEP_RATIOS,
     planning_step: int = 0,
     planning_step_share: float = 0.0,
 ) -> Mask:
@@ -114,9 +160,11 @@ def sample_training_mask(
     Args:
         length: T.
         shares: probability of each named mask, of whose like the random masks practically never are; with what
-            is left of 1 the mask is random.
+            is left of 1 the mask is random and autoregressive.
         generator: source of the draw.
-        planning_step: place in the window of the step at which the planner acts.
+        keep_ratios: shares of a modality's steps that random masks keep.
+        planning_step: place in the window of the step at which the planner acts; with a goal in the window's last
+            state that is one earlier.
         planning_step_share: probability that the current step is that one; else it is drawn uniformly, for windows
             of other horizons.
     """
@@ -125,5 +173,7 @@ def sample_training_mask(
         left -= shares.get(name, 0.0)
         if left < 0.0:
             drawn = int(generator.integers(length))
-            return mask(length, planning_step if generator.random() < planning_step_share else drawn)
-    return random_autoregressive(length, generator)
+            planned = max(0, planning_step - (name in TO_A_GOAL))
+            return mask(length, planned if generator.random() < planning_step_share else drawn)
+    plain = left < shares.get("random", 0.0)
+    return (random_tokens if plain else random_autoregressive)(length, generator, keep_ratios)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
+from torch.nn import functional
 
-from system.errors import ShapeError
+from system.errors import PlannerError, ShapeError
 from system.families.masked_trajectory.config import ModelConfig
 from system.families.masked_trajectory.mask_layout import MaskLayout, layout_of
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
@@ -32,6 +33,10 @@ class Tokens:
         valid: the step belongs to the episode.
         returns_known: the return-to-go is all there is to come; a visible one that is not is ignored as
             well. None where all are.
+        actions_known, rewards_known: what was recorded; a visible one that was not is ignored as well. None where
+            all are.
+        states_known: of visible states the dimensions that are known; the others are ignored, and predicted.
+            None where all are.
     """
 
     states: Float[torch.Tensor, "B T S"]
@@ -40,6 +45,9 @@ class Tokens:
     rewards: Float[torch.Tensor, "B T"]
     valid: Bool[torch.Tensor, "B T"]
     returns_known: Bool[torch.Tensor, "B T"] | None = None
+    states_known: Bool[torch.Tensor, "B T S"] | None = None
+    actions_known: Bool[torch.Tensor, "B T"] | None = None
+    rewards_known: Bool[torch.Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,11 @@ class MaskedTrajectoryModel(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
-        self.actions = action_form(action_dim, discrete=discrete)
+        self.actions = action_form(action_dim, discrete=discrete, std=config.action_std)
         dims = self._ordered(states=observation_dim, returns=1, actions=self.actions.num_inputs, rewards=1)
         self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        # Beside the embedding of what is known, with zeros where nothing is.
+        self.unknown_dimensions = nn.Linear(observation_dim, width, bias=False) if config.partial_states else None
         self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
         self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
         self.decoder_embeddings = nn.ModuleList(nn.Linear(width, width) for _ in dims)
@@ -152,11 +162,11 @@ class MaskedTrajectoryModel(nn.Module):
         mask: Mask | MaskLayout,
         first_step: int,
     ) -> Float[torch.Tensor, "B Q S"]:
-        """States in the task's units: the latest visible state plus a predicted, standardised change."""
+        """States in the task's units: what the visible ones let expect, plus a predicted, standardised change."""
         if decoded.shape[1] == 0:
             return tokens.states[:, :0]
         layout = layout_of(mask, tokens.states.device)
-        base = self._latest_visible_states(tokens, layout)[:, first_step : first_step + decoded.shape[1]]
+        base = self._expected_states(tokens, layout)[:, first_step : first_step + decoded.shape[1]]
         return base + self.observation_std * self.state_head(decoded)
 
     def predict_scalar(self, decoded: Float[torch.Tensor, "B Q D"], modality: int) -> Float[torch.Tensor, "B Q"]:
@@ -173,6 +183,19 @@ class MaskedTrajectoryModel(nn.Module):
     def standardize_states(self, states: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B S"]:
         """(state − mean) / std of the training split."""
         return (states - self.observation_mean) / self.observation_std
+
+    def represent(
+        self, states: Float[torch.Tensor, "B S"], actions: Shaped[torch.Tensor, "B *action"] | None = None
+    ) -> Float[torch.Tensor, "B outputs"]:
+        """Encoder outputs of single steps: of a state alone, or of a state and an action side by side.
+
+        Source: MTM section 4.5: states are encoded as windows of one step, of which nothing else is seen.
+        """
+        first = slice(1)
+        tokens = [self.read(STATES, self.standardize_states(states)[:, None], first)]
+        if actions is not None:
+            tokens.append(self.read(ACTIONS, self.actions.encode(actions)[:, None], first))
+        return self.encoder(torch.cat(tokens, dim=1)).flatten(1)
 
     def read(
         self, modality: int, contents: Float[torch.Tensor, "B K inputs"], steps: slice
@@ -195,13 +218,15 @@ class MaskedTrajectoryModel(nn.Module):
         return torch.cat(rows)
 
     def _valid_tokens(self, tokens: Tokens, layout: MaskLayout) -> Bool[torch.Tensor, "B M T"]:
-        """Which tokens may be attended to: those of the episode, without visible returns that are not known."""
+        """Which tokens may be attended to: those of the episode, without visible ones that are not known."""
         length = self.config.context_length
         if tokens.valid.shape[1] != length:
             raise ShapeError(f"a window of {tokens.valid.shape[1]} steps for a model of {length}")
         valid: list[torch.Tensor] = [tokens.valid] * NUM_MODALITIES
-        if tokens.returns_known is not None:
-            valid[RETURNS] = tokens.valid & (tokens.returns_known | ~layout.seen[RETURNS])
+        recorded = {RETURNS: tokens.returns_known, ACTIONS: tokens.actions_known, REWARDS: tokens.rewards_known}
+        for modality, known in recorded.items():
+            if known is not None:
+                valid[modality] = tokens.valid & (known | ~layout.seen[modality])
         return torch.stack(valid, dim=1)
 
     def _encode(
@@ -209,18 +234,35 @@ class MaskedTrajectoryModel(nn.Module):
     ) -> Float[torch.Tensor, "B V D"]:
         """Encoder outputs of the visible tokens, in modality-major order; the entries that stand for none are read
         by nobody."""
+        standardized = self.standardize_states(tokens.states)
+        if tokens.states_known is not None:
+            standardized = standardized.where(tokens.states_known, 0.0)
         contents = self._ordered(
-            states=self.standardize_states(tokens.states),
+            states=standardized,
             returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
             actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
         everything = slice(None)
         embedded = torch.cat([self.read(modality, each, everything) for modality, each in enumerate(contents)], 1)
+        if tokens.states_known is not None:
+            others = NUM_MODALITIES - 1 - STATES
+            unknown = self._embed_unknown(tokens.states_known)
+            length = unknown.shape[1]
+            embedded = embedded + functional.pad(unknown, (0, 0, STATES * length, others * length))
         number = layout.seen.numel()
         visible = layout.visible.clamp_max(number - 1)
         attended = valid.flatten(1).index_select(1, visible) & (layout.visible < number)
         return self.encoder(embedded.index_select(1, visible), attention_mask(attended))
+
+    def _embed_unknown(self, known: Bool[torch.Tensor, "B T S"]) -> Float[torch.Tensor, "B T D"]:
+        """What is added to the embeddings of states of which some dimensions are not known."""
+        if self.unknown_dimensions is None:
+            raise PlannerError(
+                "the model was trained on whole states, and a goal names some dimensions; train one with "
+                "model.partial_states: true"
+            )
+        return self.unknown_dimensions((~known).to(self.observation_mean.dtype))
 
     def _decode(
         self,
@@ -239,13 +281,26 @@ class MaskedTrajectoryModel(nn.Module):
         rows = [self.place(modality, window[:, modality], slice(None)) for modality in range(NUM_MODALITIES)]
         return self.decoder(torch.cat(rows, dim=1), attention_mask(valid.flatten(1)), queries)
 
-    def _latest_visible_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
-        """For each step the newest state that is visible at or before it; the mean state where there is none."""
-        steps = torch.arange(layout.seen.shape[1], device=layout.seen.device)
-        latest = torch.where(layout.seen[STATES] & (steps <= steps[:, None]), steps, -1).amax(dim=1)
-        index = latest.clamp_min(0)
-        known = (latest >= 0) & tokens.valid[:, index]
-        return torch.where(known[..., None], tokens.states[:, index], self.observation_mean)
+    def _expected_states(self, tokens: Tokens, layout: MaskLayout) -> Float[torch.Tensor, "B T S"]:
+        """What each state is predicted as a change from: the newest one that is visible at or before it, of states
+        known in part dimension by dimension; the mean state where there is none. With `hidden_states: on_line` the
+        line from there to the next visible one, or that one where there is none before."""
+        seen = layout.seen[STATES] & tokens.valid
+        known = seen[..., None].expand_as(tokens.states)
+        if tokens.states_known is not None:
+            known = known & tokens.states_known
+        steps = torch.arange(seen.shape[1], device=seen.device)[:, None]
+        before = torch.where(known, steps, -1).cummax(dim=1).values
+        latest = tokens.states.gather(1, before.clamp_min(0))
+        if self.config.hidden_states == "from_latest":
+            return torch.where(before >= 0, latest, self.observation_mean)
+        end = seen.shape[1]
+        after = torch.where(known, steps, end).flip(1).cummin(dim=1).values.flip(1)
+        following = tokens.states.gather(1, after.clamp_max(end - 1))
+        share = (steps - before) / (after - before).clamp_min(1)
+        line = latest + share * (following - latest)
+        one_sided = torch.where(before >= 0, latest, torch.where(after < end, following, self.observation_mean))
+        return torch.where((before >= 0) & (after < end), line, one_sided)
 
     @staticmethod
     def _regression_head(width: int, outputs: int) -> nn.Sequential:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from system.data.store.episodes import EpisodeStore, gather_segments
+from system.data.store.incomplete import recorded_whole
 from system.decisions import Context
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.guidance import ReturnGuided
@@ -51,7 +52,7 @@ def open_loop_error(
     Returns:
         None if no episode is as long as the horizon.
     """
-    long_enough = np.flatnonzero(store.lengths >= horizon)
+    long_enough = np.flatnonzero((store.lengths >= horizon) & recorded_whole(store))
     if len(long_enough) == 0:
         return None
     generator = numpy_generator(seed, "open loop")

@@ -10,6 +10,10 @@
 | forward_mpc_q | forward MPC under critic guidance |
 | forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
 | iql | the reference actor's mode |
+| bc_mode | mode of the clone that asks for no return |
+| two_stages | the inferred action of the first of the states that the asked return leads to |
+| backward_mpc | the inferred action of the first step of an inferred path to the goal |
+| goal_mask | the action at once, from the mask that shows the goal and no path |
 """
 
 from collections.abc import Callable, Mapping
@@ -28,12 +32,15 @@ from system.families.masked_trajectory.guidance import (
     ReturnGuided,
     Unguided,
 )
+from system.families.masked_trajectory.paths import GoalPaths, StraightToGoal
 from system.families.masked_trajectory.proposals import ActorInModel
-from system.families.masked_trajectory.windows import action_distribution
+from system.families.masked_trajectory.windows import action_distribution, expected_states
 from system.models.protocols import PlanningModel
 from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
+from system.planning.backward_mpc import backward_mpc
 from system.planning.forward_mpc import forward_mpc
+from system.planning.goals import desired_goals
 from system.planning.history import History
 from system.planning.random_policies import random_policy
 from system.planning.registry import planner_named
@@ -59,6 +66,52 @@ class ReturnConditionedMode:
         context = _context(self.agent, history, rows, horizon, self.config.target_return_ratio)
         distribution = action_distribution(self.agent.model, context, horizon)
         return Decision.of(distribution.mode()[:, 0])
+
+
+class ClonedMode:
+    """The mode of the clone that asks for no return, at the same place of the window.
+
+    Args:
+        agent: its trajectory model.
+        config: horizon.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.config = config
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        horizon = max(1, self.config.horizon)
+        context = _context(self.agent, history, rows, horizon, 0.0)
+        distribution = action_distribution(self.agent.model, context, horizon, "behaviour_cloning")
+        return Decision.of(distribution.mode()[:, 0])
+
+
+class TwoStages:
+    """States are inferred from the return that is asked for, then the actions that lead along them: what learnt
+    states of episodes without actions can act.
+
+    Args:
+        agent: its trajectory model.
+        config: horizon and target-return ratio.
+
+    Source: MTM section 4.4, "heteromodal" inference.
+    """
+
+    def __init__(self, agent: TrajectoryAgent, config: PlannerConfig) -> None:
+        self.agent = agent
+        self.config = config
+        self.paths = GoalPaths(agent.model, agent.observation_change)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        ahead = min(max(1, self.config.horizon), self.agent.model.config.context_length - 1)
+        context = _context(self.agent, history, rows, ahead + 1, self.config.target_return_ratio)
+        path = expected_states(self.agent.model, context, ahead + 1)
+        return Decision.of(self.paths.infer_actions(context, path)[:, 0])
 
 
 class PlannedPolicy:
@@ -107,6 +160,35 @@ class ReferenceActor:
         return Decision.of(self.agent.values.policy(observations).mode())
 
 
+class GoalReaching:
+    """Acts towards the goals that the history tells, or a goal environment's observation.
+
+    Args:
+        agent: its trajectory model.
+        task: what is played.
+        config: horizon and the goals' arrival.
+        with_path: whether the path is inferred first, and then the actions that walk it.
+    """
+
+    def __init__(
+        self, agent: TrajectoryAgent, task: TaskSpec, config: PlannerConfig, *, with_path: bool
+    ) -> None:
+        self.agent = agent
+        self.task = task
+        self.config = config
+        self.paths = (GoalPaths if with_path else StraightToGoal)(agent.model, agent.observation_change)
+
+    @torch.no_grad()
+    def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
+        """Draws nothing."""
+        asked = torch.zeros(len(rows), device=self.agent.device)
+        context = history.context(rows, asked, self.agent.model.config.context_length)
+        if context.goal is None:
+            context = replace(context, goal=desired_goals(self.task, context.observations[:, -1]))
+        plan = backward_mpc(self.paths, context, config=self.config, generator=generator)
+        return Decision.of(plan.action, plan)
+
+
 def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningModel) -> PlannedPolicy:
     return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)))
 
@@ -115,6 +197,11 @@ def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig)
     """The candidates' mean or vote; the best of candidates that are all worth the same would be any of them."""
     select = "expectation" if planner.select == "argmax" else planner.select
     return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
+
+
+def _reaching(agent: TrajectoryAgent, task: TaskSpec, planner: PlannerConfig, *, with_path: bool) -> GoalReaching:
+    """A goal stands at least one step ahead."""
+    return GoalReaching(agent, task, replace(planner, horizon=max(1, planner.horizon)), with_path=with_path)
 
 
 Build = Callable[[TrajectoryAgent, TaskSpec, RunConfig, PlannerConfig], Policy]
@@ -127,6 +214,10 @@ TRAJECTORY_POLICIES: Mapping[str, Build] = {
         agent, planner, FirstActionGuided(agent.model, agent.values, config.discount)
     ),
     "iql": lambda agent, task, config, planner: ReferenceActor(agent),
+    "bc_mode": lambda agent, task, config, planner: ClonedMode(agent, planner),
+    "two_stages": lambda agent, task, config, planner: TwoStages(agent, planner),
+    "backward_mpc": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=True),
+    "goal_mask": lambda agent, task, config, planner: _reaching(agent, task, planner, with_path=False),
 }
 
 

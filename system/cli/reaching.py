@@ -1,0 +1,88 @@
+"""How `reach` finds out what is asked for, plays it and shows what came of it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from system.cli.measuring import check_output, open_to_evaluate
+from system.cli.options import RUNS, resolve_checkpoint
+from system.config import RunConfig
+from system.data.prepared import PreparedData
+from system.errors import ConfigError
+from system.evaluation.goal_files import read_courses
+from system.evaluation.goal_tasks import Assignment, course_of, desired_tolerance, goal_task, repeat, with_settings
+from system.evaluation.path_figure import draw_paths
+from system.evaluation.reaching import REACH_SEEDS, dataset_outcomes, format_reached, play_towards, reach_record
+from system.families.registry import family_of
+from system.files import write_json
+from system.tracking.console import ConsoleTracker
+from system.training.preparation import prepare_data
+from system.types import TaskSpec
+
+
+def reach_goals(arguments: argparse.Namespace) -> int:
+    """Plays a checkpoint's policies towards goals, and compares.
+
+    Args:
+        arguments: of the verb `reach`.
+    """
+    check_output(arguments.output)
+    saved = open_to_evaluate(resolve_checkpoint(arguments), None, arguments.episodes, arguments.overrides)
+    config = saved.config
+    policies = _policies(config, arguments.policies)
+    data = prepare_data(config, RUNS / "dataset-cache")
+    task, asked = _assignments(arguments, saved.tasks[0], config, data)
+    tolerance = arguments.tolerance or 0.0
+    if any(each.course is None for assignments in asked.values() for each in assignments):
+        tolerance = arguments.tolerance or desired_tolerance(task)
+    console = ConsoleTracker(quiet=arguments.quiet)
+    records: list[dict[str, Any]] = []
+    for goal, assignments in asked.items():
+        for policy in policies:
+            console.progress("reach", len(records), len(asked) * (len(policies) + 1), "policies")
+            found = play_towards(policy, saved.agent, task, config, assignments, tolerance=tolerance)
+            records.append(reach_record(goal, policy, found.outcomes, found.seeds))
+            if arguments.pictures is not None and found.walked:
+                course = course_of(assignments[found.seeds[0] - REACH_SEEDS], task, found.walked[0][0], tolerance)
+                file = arguments.pictures / f"{goal}-{policy}.png"
+                draw_paths(found, course, task.observation_names, file)
+        recorded = dataset_outcomes(assignments, data.training, task, tolerance=tolerance, seed=config.seed)
+        records.append(reach_record(goal, "dataset", recorded, []))
+    console.close()
+    print(f"{saved.path}: {config.evaluation.episodes} episodes each; errors in tolerances\n")
+    print(format_reached(records))
+    if arguments.output is not None:
+        write_json(arguments.output, {"checkpoint": str(saved.path), "reached": records})
+    return 0
+
+
+def _policies(config: RunConfig, named: str | None) -> list[str]:
+    """Those that reach for goals, and what they are compared with."""
+    family = family_of(config)
+    known = family.policies()
+    reaching = [name for name, traits in known.items() if traits.reaches]
+    if not reaching:
+        raise ConfigError(f"family: {family.name} has no policy that reaches for goals")
+    if named is None:
+        return [*reaching, *(name for name, traits in known.items() if traits.is_rival)]
+    chosen = [name.strip() for name in named.split(",")]
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"--policies: unknown policy {name!r}; known: {', '.join(sorted(known))}")
+    return chosen
+
+
+def _assignments(
+    arguments: argparse.Namespace, task: TaskSpec, config: RunConfig, data: PreparedData
+) -> tuple[TaskSpec, dict[str, list[Assignment]]]:
+    """What each episode is asked for, by goal, and the environment as that needs it."""
+    episodes = config.evaluation.episodes
+    if arguments.goals is not None:
+        courses = read_courses(Path(arguments.goals), task)
+        names = [course.name for course in courses]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{arguments.goals}: two goals have the same name")
+        return task, {course.name: repeat(course, episodes) for course in courses}
+    goal = goal_task(arguments.task, task)
+    task = with_settings(task, goal, config.environment.kwargs)
+    return task, {arguments.task: goal.assign(task, data.validation, episodes, config.seed)}

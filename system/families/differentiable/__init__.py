@@ -1,0 +1,1 @@
+"""Gradient MPC with a differentiable world model."""

@@ -1,0 +1,112 @@
+"""`o2o reach` on a tiny run: named tasks, goals of one's own, and what is refused in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from system.cli.main import main
+from system.envs.placed_start import PlacedStart, can_be_placed
+from system.envs.registry import find_task, make_environment
+from tests.support.tiny_runs import write_tiny_config
+
+GOALS = """goals:
+  - name: upright
+    waypoints:
+      - {at: {"observation[1]": 0.0}, tolerance: 0.2, by: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reach")
+    config = write_tiny_config(
+        folder,
+        model={"partial_states": True},
+        training={"mask_shares": {"path_inference": 0.4, "inverse_dynamics": 0.4}},
+        pretrain={"update_steps": 6},
+        dataset={"validation_fraction": 0.3},
+        evaluation={"policies": ["rcbc_mode"], "ranked_states": 0},
+    )
+    assert main(["pretrain", str(config), "--run-dir", str(folder / "run"), "--quiet"]) == 0
+    return folder
+
+
+def reach(folder: Path, *words: str) -> int:
+    return main(["reach", str(folder / "run"), "--episodes", "3", "--quiet", *words])
+
+
+def test_goals_of_ones_own_are_played_judged_and_drawn(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    (tmp_path / "goals.yaml").write_text(GOALS)
+    out = tmp_path / "reach.json"
+    words = ("--goals", str(tmp_path / "goals.yaml"), "--output", str(out), "--pictures", str(tmp_path))
+    assert reach(trained, *words) == 0
+    records = json.loads(out.read_text())["reached"]
+    played = [each["policy"] for each in records]
+    assert played == ["backward_mpc", "goal_mask", "rcbc_mode", "rcbc_mean", "dataset"]
+    for each in records:
+        assert each["goal"] == "upright"
+        assert each["episodes"] == len(each["tracking_errors"]) == 3
+        low, high = each["success_ci95"]
+        assert low <= each["success_rate"] <= high
+    assert (tmp_path / "upright-backward_mpc.png").stat().st_size > 1000
+    assert "goal_mask" in capsys.readouterr().out
+
+
+def test_held_out_states_are_where_episodes_begin(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    out = tmp_path / "reach.json"
+    words = ("--task", "held-out-8", "--policies", "backward_mpc", "--output", str(out))
+    assert reach(trained, *words) == 0
+    assert [each["policy"] for each in json.loads(out.read_text())["reached"]] == ["backward_mpc", "dataset"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--task", "held-out-9"), "did you mean held-out-8?"),
+        (("--task", "halfcheetah-flip"), "is for HalfCheetah-v, not for InvertedPendulum-v5"),
+        (("--task", "desired-goal"), "shows no desired_goal"),
+        (("--goals", "nowhere.yaml"), "nowhere.yaml cannot be read"),
+        (("--task", "held-out-8", "--policies", "walk"), "unknown policy 'walk'"),
+        (("--task", "held-out-8", "--set", "planner.horizon=4"), "a goal 4 steps ahead does not fit"),
+    ],
+)
+def test_what_cannot_be_reached_is_refused_in_one_line(
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(trained)
+    assert reach(trained, *words) in (1, 2)
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.count("\n") == 0
+
+
+@pytest.mark.parametrize("environment", ["Hopper-v5", "HalfCheetah-v5", "InvertedPendulum-v5"])
+def test_simulators_go_on_from_where_they_are_put(environment: str) -> None:
+    """From a state that another episode passed, the same actions lead along the same states."""
+    task = find_task(environment)
+    first, actions = make_environment(task), np.random.default_rng(0).uniform(-0.3, 0.3, (9, task.action_dim))
+    path = [first.reset(seed=1)[0]]
+    path += [first.step(action.astype(np.float32))[0] for action in actions]
+    placed = PlacedStart(make_environment(task), {7: path[4]})
+    assert np.allclose(placed.reset(seed=7)[0], path[4], atol=1e-6)
+    again = [placed.step(action.astype(np.float32))[0] for action in actions[4:]]
+    assert np.allclose(again, path[5:], atol=2e-3)
+    assert not np.allclose(placed.reset(seed=8)[0], path[4], atol=1e-2)
+
+
+def test_observations_that_do_not_tell_the_state_are_known() -> None:
+    assert can_be_placed(find_task("Walker2d-v5"))
+    assert not can_be_placed(find_task("Pendulum-v1"))
+    assert not can_be_placed(find_task("Reacher-v5"))
