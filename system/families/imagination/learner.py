@@ -52,6 +52,9 @@ from system.seeding import numpy_generator, torch_generator
 from system.types import SegmentBatch, TransitionBatch
 from system.values.huber_expectile import HuberExpectileIQL
 
+OF_STEPS = ("observations", "actions", "rewards", "next_observations", "terminated")
+"""What the world model learns of a transition."""
+
 
 def distillation_losses(
     agent: ImaginationAgent,
@@ -201,7 +204,7 @@ class ImaginationLearner:
             decay_steps=world.regulariser_decay_steps,
         )
         return {
-            **{name: torch.tensor(array) for name, array in vars(batch).items()},
+            **{name: torch.tensor(getattr(batch, name)) for name in OF_STEPS},
             "noise": noise[rank * rows : (rank + 1) * rows],
             "scale": torch.tensor(scale),
         }
