@@ -11,7 +11,7 @@ class AscentConfig:
 
     steps: int = setting(1, low=0, high=1000, doc="E, ascent steps of a decision; 0 leaves everything as it was")
     rate: float = setting(
-        1e-4, low=0.0, high=1e3, doc="η, of a step; parameters of policies bear less than actions do"
+        1e-3, low=0.0, high=1e3, doc="η, of a step; parameters of policies bear less than actions do"
     )
     num_noise: int = setting(64, low=1, high=100_000, doc="M, noise sequences that the return is a mean over")
     persistent: bool = setting(

@@ -1,11 +1,11 @@
 """What a library's plain algorithms reach on a preset's data: the same training part, the same reported episodes.
 
     pip install --editable '.[baselines]'
-    python tests/benchmarks/baselines.py hopper-medium-replay --algorithms iql td3_bc bc --minutes 15 --seed 0
+    python tests/benchmarks/baselines.py hopper-medium-replay --algorithms iql td3_bc bc iql_here --minutes 15
 
-Each algorithm of d3rlpy, with the settings its authors give for such data, learns for so many minutes of a core
-and is measured `--times` times on the way, since its policies swing from checkpoint to checkpoint. Times of
-learning are of the CPU; measuring is not counted. Every measurement is a line of JSON in `--output`.
+d3rlpy's algorithms, with the settings its authors give for such data, and this project's own IQL learn for so many
+minutes of a core each and are measured `--times` times on the way, since such policies swing from checkpoint to
+checkpoint. Times of learning are of the CPU, without measuring. Every measurement is a line of JSON in `--output`.
 """
 
 import argparse
@@ -20,20 +20,25 @@ import d3rlpy
 import numpy as np
 import structlog
 import torch
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from system.api import load_config, load_dataset
 from system.config import RunConfig
 from system.data.prepared import PreparedData
-from system.data.store.episodes import EpisodeStore
+from system.data.store.episodes import EpisodeStore, gather_transitions
 from system.envs.vector import EnvironmentBatch
 from system.evaluation.measurement import REPORT_SEEDS
 from system.evaluation.rollouts import play_episodes
 from system.evaluation.statistics import bootstrap_interval
+from system.families.building import build_agent
+from system.models.optimizer_state import keep_gradients
 from system.planning.acting import Decision
 from system.planning.history import History
+from system.values.iql import IQL
 
 STEPS_BETWEEN_LOOKS = 250
+HERE = "iql_here"
+NAMES = ["iql", "td3_bc", "bc", HERE]
 
 
 def algorithms() -> dict[str, Any]:
@@ -47,10 +52,55 @@ def algorithms() -> dict[str, Any]:
     }
 
 
+class Library:
+    """One of d3rlpy's algorithms."""
+
+    def __init__(self, name: str, data: PreparedData) -> None:
+        self.algorithm = algorithms()[name].create(device="cpu:0")
+        self.episodes = to_library(data.training)
+
+    def fit(self, num_steps: int) -> None:
+        """Goes on learning."""
+        self.algorithm.fit(
+            self.episodes,
+            n_steps=num_steps,
+            n_steps_per_epoch=num_steps,
+            show_progress=False,
+            save_interval=10**9,
+            logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+        )
+
+    def predict(self, observations: Float32[np.ndarray, "R S"]) -> np.ndarray:
+        """What it would do."""
+        return np.asarray(self.algorithm.predict(observations))
+
+
+class Here:
+    """This project's IQL alone, with the preset's settings; its actor is the policy `iql`."""
+
+    def __init__(self, data: PreparedData, config: RunConfig) -> None:
+        agent = build_agent(data.task, config, data.foundation)
+        self.store, self.generator = data.training, np.random.default_rng(config.seed)
+        self.batch_size = config.method.critic.batch_size
+        self.learner = IQL(agent.values, config.method.critic, config.discount, keep_gradients)
+
+    def fit(self, num_steps: int) -> None:
+        """Goes on learning."""
+        for _ in range(num_steps):
+            row = self.generator.integers(self.store.num_steps, size=self.batch_size)
+            episode = np.searchsorted(self.store.step_offsets, row, side="right") - 1
+            self.learner.update(gather_transitions(self.store, episode, row - self.store.step_offsets[episode]))
+
+    @torch.no_grad()
+    def predict(self, observations: Float32[np.ndarray, "R S"]) -> np.ndarray:
+        """The actor's mode."""
+        return self.learner.networks.policy(torch.from_numpy(observations)).mode().numpy()
+
+
 class Greedy:
     """The algorithm's own choice, of the newest observation."""
 
-    def __init__(self, algorithm: Any) -> None:
+    def __init__(self, algorithm: Library | Here) -> None:
         self.algorithm = algorithm
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
@@ -75,7 +125,7 @@ def to_library(store: EpisodeStore) -> Any:
     )
 
 
-def measured(algorithm: Any, data: PreparedData, config: RunConfig) -> dict[str, Any]:
+def measured(algorithm: Library | Here, data: PreparedData, config: RunConfig) -> dict[str, Any]:
     """Returns of the reported episodes."""
     evaluation = config.evaluation
     environments = EnvironmentBatch(data.task, min(evaluation.num_environments, evaluation.episodes))
@@ -91,20 +141,13 @@ def measured(algorithm: Any, data: PreparedData, config: RunConfig) -> dict[str,
     return {"returns": returns.tolist(), "return_mean": mean, "return_ci95": [low, high], "scores": scores}
 
 
-def learnt(algorithm: Any, episodes: Any, minutes: float, times: int) -> Iterator[tuple[int, float]]:
+def learnt(algorithm: Library | Here, minutes: float, times: int) -> Iterator[tuple[int, float]]:
     """(update steps, CPU minutes) so far, at each of the times."""
     spent, steps = 0.0, 0
     for look in range(1, times + 1):
         while spent < 60.0 * minutes * look / times:
             started = time.process_time()
-            algorithm.fit(
-                episodes,
-                n_steps=STEPS_BETWEEN_LOOKS,
-                n_steps_per_epoch=STEPS_BETWEEN_LOOKS,
-                show_progress=False,
-                save_interval=10**9,
-                logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
-            )
+            algorithm.fit(STEPS_BETWEEN_LOOKS)
             spent, steps = spent + time.process_time() - started, steps + STEPS_BETWEEN_LOOKS
         yield steps, spent / 60.0
 
@@ -113,7 +156,7 @@ def main() -> None:
     """Learns and measures, one algorithm after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a preset or a file")
-    parser.add_argument("--algorithms", nargs="+", choices=list(algorithms()), default=list(algorithms()))
+    parser.add_argument("--algorithms", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--minutes", type=float, default=15.0, help="of one core, for each")
     parser.add_argument("--times", type=int, default=4, help="measurements on the way")
     parser.add_argument("--seed", type=int, default=0)
@@ -123,12 +166,11 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     config = load_config(asked.config, [f"seed={asked.seed}"])
     data = load_dataset(config)
-    episodes = to_library(data.training)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     for name in asked.algorithms:
         d3rlpy.seed(asked.seed)
-        algorithm = algorithms()[name].create(device="cpu:0")
-        for steps, minutes in learnt(algorithm, episodes, asked.minutes, asked.times):
+        algorithm = Here(data, config) if name == HERE else Library(name, data)
+        for steps, minutes in learnt(algorithm, asked.minutes, asked.times):
             found = measured(algorithm, data, config)
             row = {"algorithm": name, "config": asked.config, "seed": asked.seed, "update_steps": steps}
             with asked.output.open("a") as file:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def make_worker(
     config: RunConfig, data: PreparedData, rank: int = 0, group: ThreadGroup | None = None
 ) -> LearnerWorker:
     replay = ReplayBuffer(
-        data.training, context_length=config.method.model.context_length, max_episode_steps=MAX_STEPS
+        data.training, context_length=config.context_length, max_episode_steps=MAX_STEPS
     )
     replay.add_episodes([replace(data.training.episode(index), key=EpisodeKey(0, 0, index)) for index in range(3)])
     if group is None:
@@ -60,11 +61,25 @@ def make_worker(
     )
 
 
+CASES: dict[str, dict[str, Any]] = {
+    "masked_trajectory": {"critic": {"updates_per_step": 2}},
+    "differentiable": {
+        "family": "differentiable",
+        "differentiable": {
+            "model": {"width": 16, "layers": 1},
+            "critic": {"hidden_width": 16, "hidden_layers": 2, "batch_size": 16, "updates_per_step": 2},
+        },
+        "evaluation": {"policies": ["rebrac"]},
+    },
+}
+
+
+@pytest.mark.parametrize("family", CASES)
 @pytest.mark.parametrize("stage", ["offline", "online"])
-def test_two_learners_on_half_batches_equal_one_on_the_whole(stage: str, tmp_path: Path) -> None:
+def test_two_learners_on_half_batches_equal_one_on_the_whole(stage: str, family: str, tmp_path: Path) -> None:
     # One update: Adam turns the rounding of gradients that are zero (the key biases') into whole steps later on.
     request = UpdateRequest(stage, 3, 1, 0.6)
-    config = tiny_config(tmp_path, critic={"updates_per_step": 2})
+    config = tiny_config(tmp_path, **CASES[family])
     data = tiny_data(config, tmp_path)
     whole = make_worker(config, data)
     group = ThreadGroup()

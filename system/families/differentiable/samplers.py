@@ -67,6 +67,30 @@ class _TimedNetwork(nn.Module):
             embedded += [angles.sin(), angles.cos()]
         return self.network(torch.cat([condition, noisy, *embedded], dim=-1))
 
+    @torch.no_grad()
+    def derivative(
+        self, condition: torch.Tensor, noisy: torch.Tensor, times: list[torch.Tensor], flow: torch.Tensor
+    ) -> torch.Tensor:
+        """d/dτ of the output where `noisy` moves by `flow` and the last of the times by 1, layer by layer.
+
+        As `torch.func.jvp` has it, but for that being of one thread at a time.
+        """
+        embedded, moves = [], []
+        for index, time in enumerate(times):
+            angles = time.unsqueeze(-1) * self.frequencies
+            embedded += [angles.sin(), angles.cos()]
+            rate = self.frequencies if index == len(times) - 1 else torch.zeros_like(self.frequencies)
+            moves += [angles.cos() * rate, -angles.sin() * rate]
+        value = torch.cat([condition, noisy, *embedded], dim=-1)
+        move = torch.cat([torch.zeros_like(condition), flow, *moves], dim=-1)
+        for layer in self.network:
+            if isinstance(layer, nn.Linear):
+                value, move = layer(value), move @ layer.weight.T
+            else:
+                gate = value.sigmoid()
+                value, move = value * gate, move * gate * (1.0 + value * (1.0 - gate))
+        return move
+
 
 class MeanFlow(nn.Module):
     """Draws in one step.
@@ -95,14 +119,9 @@ class MeanFlow(nn.Module):
         early = torch.where(times[:, 2] < self.average_share, early, late)
         flow = noise - target
         noisy = target + late[:, None] * flow
-
-        def mean_velocity(noisy: torch.Tensor, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
-            return self.velocity(condition, noisy, early, late)
-
-        tangents = flow, torch.zeros_like(early), torch.ones_like(late)
-        predicted, derivative = torch.func.jvp(mean_velocity, (noisy, early, late), tangents)[:2]
+        derivative = self.velocity.derivative(condition, noisy, [early, late], flow)
         wanted = flow - (late - early)[:, None] * derivative
-        return (predicted - wanted.detach()).square().mean(-1)
+        return (self.velocity(condition, noisy, early, late) - wanted).square().mean(-1)
 
 
 class Denoiser(nn.Module):

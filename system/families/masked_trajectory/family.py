@@ -23,7 +23,8 @@ PROPOSALS = {"model": "", "actor": "a"}
 
 
 def policies() -> Mapping[str, PolicyTraits]:
-    """Every way of acting; each registered planner that asks for proposals has four, by proposals and guidance."""
+    """Every way of acting; each registered planner that asks for proposals has four, by proposals and guidance;
+    of each that asks for gradients there is one, which adapts the actor by the critics."""
     planned = PolicyTraits(plans=True, conditioned=True)
     endings = {f"{origin}{guide}": origin for origin in PROPOSALS.values() for guide in GUIDANCE.values()}
     return {
@@ -36,6 +37,11 @@ def policies() -> Mapping[str, PolicyTraits]:
             for planner in PLANNERS.values()
             if planner.asks == "proposals"
             for ending, origin in endings.items()
+        },
+        **{
+            f"{planner.name}_aq": PolicyTraits(plans=True, unplanned="iql")
+            for planner in PLANNERS.values()
+            if planner.asks == "gradients"
         },
         "iql": PolicyTraits(),
         "bc_mode": PolicyTraits(),

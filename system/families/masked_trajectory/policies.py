@@ -9,6 +9,8 @@
 | forward_mpc_m | forward MPC under return guidance |
 | forward_mpc_q | forward MPC under critic guidance |
 | forward_mpc_am, forward_mpc_aq | the same among plans of the reference actor |
+| gradient_mpc_aq | the reference actor after an ascent of its own parameters, in the trajectory model |
+| action_ascent_aq | a sequence of its actions after an ascent of these |
 | iql | the reference actor's mode |
 | bc_mode | mode of the clone that asks for no return |
 | two_stages | the inferred action of the first of the states that the asked return leads to |
@@ -25,6 +27,8 @@ from jaxtyping import Int
 
 from system.config import PlannerConfig, RunConfig
 from system.decisions import Context, Plan
+from system.errors import ConfigError
+from system.families.masked_trajectory.adaptable_actor import ActorInWindow
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.guidance import (
     CriticGuided,
@@ -38,6 +42,7 @@ from system.families.masked_trajectory.windows import action_distribution, expec
 from system.models.protocols import PlanningModel
 from system.planning.accelerated_model import accelerated
 from system.planning.acting import Decision, Policy
+from system.planning.ascending_policy import AscendingPolicy
 from system.planning.backward_mpc import backward_mpc
 from system.planning.forward_mpc import forward_mpc
 from system.planning.goals import desired_goals
@@ -236,6 +241,8 @@ def make_policy(
     if name in TRAJECTORY_POLICIES:
         return TRAJECTORY_POLICIES[name](agent, task, config, planner)
     planner_name, _, ending = name.rpartition("_")
+    if planner_named(planner_name).asks == "gradients":
+        return _ascending(planner_name, agent, config, planner)
     proposals = ActorInModel(agent.model, agent.values, planner.actor_spread) if ending[0] == "a" else None
     model = (
         ReturnGuided(agent.model, config.discount, proposals)
@@ -244,6 +251,17 @@ def make_policy(
     )
     function = planner_named(planner_name).load()
     return PlannedPolicy(agent, model, replace(planner, horizon=max(1, planner.horizon)), function)
+
+
+def _ascending(name: str, agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> Policy:
+    """Futures of the trajectory model do not differ: one of them is imagined."""
+    if agent.task.is_discrete:
+        raise ConfigError(f"evaluation.policies: {name}_aq follows gradients in actions, and these are numbers")
+    model = ActorInWindow(agent, config.discount)
+    ascent = replace(planner.ascent, num_noise=1)
+    planner = replace(planner, horizon=max(1, planner.horizon), ascent=ascent)
+    plan = planner_named(name).load()
+    return AscendingPolicy(model, planner, plan, device=agent.device, context_length=model.length)
 
 
 def _context(agent: TrajectoryAgent, history: History, rows: np.ndarray, horizon: int, ratio: float) -> Context:
