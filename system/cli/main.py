@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "reach": ("system.cli.reach", "goals and waypoints for a checkpoint's policies to reach"),
     "collect": ("system.cli.collect", "record a behaviour agent as a Minari dataset"),
     "data": ("system.cli.data", "check a dataset, or convert one"),
+    "imagine": ("system.cli.imagine", "what a checkpoint's model imagines from its dataset, as a dataset"),
     "export": ("system.cli.export", "a policy to take away, which torch and NumPy are enough for"),
     "sweep": ("system.cli.sweep", "many configurations over Ray Tune, ranked; the best as a preset"),
     "report": ("system.cli.report", "tables and figures from finished runs"),

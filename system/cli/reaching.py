@@ -8,11 +8,20 @@ from system.cli.measuring import check_output, open_to_evaluate
 from system.cli.options import RUNS, resolve_checkpoint
 from system.config import RunConfig
 from system.data.prepared import PreparedData
+from system.documents.animation import write_film
+from system.envs.filming import film_episode
 from system.errors import ConfigError
 from system.evaluation.goal_files import read_courses
 from system.evaluation.goal_tasks import Assignment, course_of, desired_tolerance, goal_task, repeat, with_settings
 from system.evaluation.path_figure import draw_paths
-from system.evaluation.reaching import REACH_SEEDS, dataset_outcomes, format_reached, play_towards, reach_record
+from system.evaluation.reaching import (
+    REACH_SEEDS,
+    Reached,
+    dataset_outcomes,
+    format_reached,
+    play_towards,
+    reach_record,
+)
 from system.families.registry import family_of
 from system.files import write_json
 from system.tracking.console import ConsoleTracker
@@ -43,9 +52,8 @@ def reach_goals(arguments: argparse.Namespace) -> int:
             found = play_towards(policy, saved.agent, task, config, assignments, tolerance=tolerance)
             records.append(reach_record(goal, policy, found.outcomes, found.seeds))
             if arguments.pictures is not None and found.walked:
-                course = course_of(assignments[found.seeds[0] - REACH_SEEDS], task, found.walked[0][0], tolerance)
-                file = arguments.pictures / f"{goal}-{policy}.png"
-                draw_paths(found, course, task.observation_names, file)
+                first = assignments[found.seeds[0] - REACH_SEEDS]
+                _show(found, goal, first, task, tolerance, config, arguments.pictures)
         recorded = dataset_outcomes(assignments, data.training, task, tolerance=tolerance, seed=config.seed)
         records.append(reach_record(goal, "dataset", recorded, []))
     console.close()
@@ -86,3 +94,22 @@ def _assignments(
     goal = goal_task(arguments.task, task)
     task = with_settings(task, goal, config.environment.kwargs)
     return task, {arguments.task: goal.assign(task, data.validation, episodes, config.seed)}
+
+
+def _show(
+    found: Reached,
+    goal: str,
+    asked: Assignment,
+    task: TaskSpec,
+    tolerance: float,
+    config: RunConfig,
+    folder: Path,
+) -> None:
+    """A policy's first episode: its paths, and a film where it began as the environment resets and is drawn."""
+    course, name = course_of(asked, task, found.walked[0][0], tolerance), f"{goal}-{found.policy}"
+    draw_paths(found, course, task.observation_names, folder / f"{name}.png")
+    steps = config.evaluation.film_steps
+    if asked.start is None and steps:
+        film = film_episode(task, found.seeds[0], found.actions[0][:steps], config.modules)
+        if film is not None:
+            write_film(film, folder / f"{name}.gif")

@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,36 @@ SMALLEST_COMPRESSED_BYTES = 256
 LARGEST_CHUNK_BYTES = 2**20
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Of episodes that did not happen.
+
+    Attributes:
+        model: digest of the weights that imagined them.
+        dataset: that they were imagined from.
+        disagreements: of the model's members about each step, of every episode.
+    """
+
+    model: str
+    dataset: str
+    disagreements: Sequence[np.ndarray]
+
+    def metadata(self) -> dict[str, Any]:
+        """Of the dataset."""
+        every = np.concatenate(self.disagreements)
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "disagreement_median": float(np.median(every)),
+            "disagreement_max": float(every.max()),
+        }
+
+    def infos(self, number: int) -> dict[str, np.ndarray]:
+        """Of an episode's observations: the first was recorded, and what follows was not."""
+        disagreement = np.concatenate([np.zeros(1, np.float32), self.disagreements[number].astype(np.float32)])
+        return {"imagined": np.arange(len(disagreement)) > 0, "disagreement": disagreement}
+
+
 def write_dataset(
     root: Path,
     dataset_id: str,
@@ -34,6 +64,7 @@ def write_dataset(
     author: str,
     algorithm_name: str,
     description: str,
+    provenance: Provenance | None = None,
 ) -> Path:
     """Writes a dataset that `minari.load_dataset` reads.
 
@@ -47,6 +78,7 @@ def write_dataset(
         environment_specification: Gymnasium's specification of the environment as JSON; of a task without one it
             plays no part.
         author, algorithm_name, description: who and what made the data, and how.
+        provenance: of imagined episodes.
 
     Returns:
         The dataset's folder.
@@ -67,7 +99,7 @@ def write_dataset(
     try:
         data = aside / "data"
         data.mkdir()
-        total_episodes, total_steps = _write_episodes(data / MAIN_FILE, dataset_id, episodes, task)
+        total_episodes, total_steps = _write_episodes(data / MAIN_FILE, dataset_id, episodes, task, provenance)
         metadata = {
             "total_episodes": total_episodes,
             "total_steps": total_steps,
@@ -77,6 +109,7 @@ def write_dataset(
             "description": description,
             "dataset_size": round((data / MAIN_FILE).stat().st_size / 1e6, 1),
             **({"env_spec": specification, "eval_env_spec": specification} if specification else {}),
+            **({"imagined": provenance.metadata()} if provenance else {}),
             **_layout_metadata(task),
         }
         (data / METADATA_FILE).write_text(json.dumps(metadata))
@@ -135,7 +168,11 @@ def _box(dtype: str, low: np.ndarray, high: np.ndarray) -> str:
 
 
 def _write_episodes(
-    file: Path, dataset_id: str, episodes: Iterable[Episode | RawEpisode], task: TaskSpec
+    file: Path,
+    dataset_id: str,
+    episodes: Iterable[Episode | RawEpisode],
+    task: TaskSpec,
+    provenance: Provenance | None,
 ) -> tuple[int, int]:
     """Returns how many episodes and steps were written."""
     total_episodes = total_steps = 0
@@ -150,6 +187,8 @@ def _write_episodes(
             group.attrs["total_steps"] = len(raw.rewards)
             for name in ("observations", "actions", "rewards", "terminations", "truncations"):
                 _write_array(group, name, getattr(raw, name))
+            for name, values in (provenance.infos(number) if provenance else {}).items():
+                _write_array(group.require_group("infos"), name, values)
             total_episodes, total_steps = number + 1, total_steps + len(raw.rewards)
     if total_episodes == 0:
         raise DataError(f"dataset {dataset_id}: no episodes to write")

@@ -81,6 +81,10 @@ class ReplayClient:
         """The best return-to-go seen at each step."""
         return self._call("target_returns", visible_episodes)
 
+    def online_episodes(self, first: int, last: int) -> list[Episode]:
+        """Some of the online episodes."""
+        return self._call("online_episodes", first, last)
+
     def stats(self) -> ReplayStats:
         """Counters."""
         return self._call("stats")

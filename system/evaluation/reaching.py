@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from system.config import RunConfig
 from system.data.store.episodes import EpisodeStore
@@ -37,6 +37,7 @@ class Reached:
         seeds: of the episodes; those lost to environment errors are left out.
         outcomes: of each.
         walked: o_0 … o_L of each.
+        actions: a_0 … of each, in [−1, 1], or numbers.
         inferred: as of `GoalDirected`, of the first episode.
     """
 
@@ -44,6 +45,7 @@ class Reached:
     seeds: list[int]
     outcomes: list[Outcome]
     walked: list[Float32[np.ndarray, "_ S"]]
+    actions: list[Shaped[np.ndarray, "..."]]
     inferred: list[tuple[int, Float32[np.ndarray, "_ S"]]]
 
 
@@ -91,7 +93,8 @@ def play_towards(
         judge(course_of(each, task, path[0], tolerance), path) for each, path in zip(asked, walked, strict=True)
     ]
     played_seeds = [seeds[played.position] for played in play.episodes]
-    return Reached(policy_name, played_seeds, outcomes, walked, directed.inferred)
+    actions = [np.asarray(played.episode.actions) for played in play.episodes]
+    return Reached(policy_name, played_seeds, outcomes, walked, actions, directed.inferred)
 
 
 def _make(task: TaskSpec, limit: int, starts: dict[int, np.ndarray]) -> Any:

@@ -4,7 +4,7 @@ A family is a folder whose `family.py` registers one record. Registering is ligh
 the functions of the record when they are called.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,7 @@ from system.planning.registry import Asks
 if TYPE_CHECKING:
     import numpy as np
 
+    from system.data.imagined_rollouts import ImaginedRollouts
     from system.data.prepared import PreparedData
     from system.types import PredictionErrors, SegmentBatch, TaskSpec, TransitionBatch
 
@@ -104,6 +105,28 @@ class Capability:
 
 
 @dataclass(frozen=True)
+class Imagining:
+    """How a family imagines from recorded steps, and learns of it; `system.training.imagining` says when.
+
+    Attributes:
+        update_step: offline update step before which the dataset is imagined from; None: it is not.
+        every_env_steps: online, how often anew; None: never.
+        refreshed_share: of the dataset's episodes, those that are imagined from again then.
+        begin: (agent, data, config) → entries of the learner's state that imagining begins with, which the agent
+            takes over too.
+        imagine: (agent, store, episodes, config, seed path) → `ImaginedRollouts`; depends on these alone.
+        take_in: (learner's state, agent, store, rollouts, config) → the entries of the state that change.
+    """
+
+    update_step: Callable[[RunConfig], int | None]
+    every_env_steps: Callable[[RunConfig], int | None]
+    refreshed_share: Callable[[RunConfig], float]
+    begin: Callable[[Any, Any, RunConfig], Mapping[str, Any]]
+    imagine: "Callable[[Any, Any, Sequence[int], RunConfig, tuple[str | int, ...]], ImaginedRollouts]"
+    take_in: "Callable[[Any, Any, Any, ImaginedRollouts, RunConfig], Mapping[str, Any]]"
+
+
+@dataclass(frozen=True)
 class Family:
     """One method. Whatever it lacks is None.
 
@@ -134,6 +157,7 @@ class Family:
         compile: compiles an agent's model in place.
         learnt_by_updates: of a learner's state, the names that begin so are what `begun_with` takes over.
         several_datasets: it can be trained on several datasets together.
+        imagining: how it imagines from recorded steps.
         incomplete_data: it learns from episodes without actions, or without rewards, too.
         capabilities: what its model can be asked for by name, and how that is measured.
     """
@@ -165,6 +189,7 @@ class Family:
     compile: Callable[[Any], None] | None = None
     learnt_by_updates: tuple[str, ...] = ()
     several_datasets: bool = False
+    imagining: Imagining | None = None
     incomplete_data: bool = False
     capabilities: Mapping[str, Capability] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ def td_lambda_utility(
 
     Args:
         rewards: r_t … r_{T−1}; H = T − t ≥ 0. Computed in float32 or wider, whatever the type.
-        values: g_t … g_T, one more than rewards; g_n counts rewards from r_{t+n} on.
+        values: g_t … g_T, one more than rewards; g_n counts rewards from r_{t+n} on; −inf excludes.
         discount: γ in [0, 1].
         lam: λ in [0, 1]; 0 trusts g_t alone, 1 the longest estimate alone.
 
@@ -42,6 +42,8 @@ def td_lambda_utility(
     estimates = torch.stack(received, dim=-1) + discounts * values
     powers = torch.pow(lam, steps)
     weights = torch.cat([(1.0 - lam) * powers[:horizon], powers[horizon:]])
+    # An estimate of −inf excludes its candidate where it counts, and is no NaN where it does not.
+    estimates = estimates.masked_fill(torch.isneginf(estimates) & (weights == 0), 0.0)
     return (weights * estimates).sum(-1)
 
 

@@ -55,6 +55,8 @@ class Progress:
         ratio_curves: mean return at each target-return ratio, by stage and policy.
         num_checkpoints: saved so far; the newest one's number.
         episode_returns, first_utilities: of the newest online episodes, and what was expected of them.
+        imagined: what was imagined from the dataset and, online, from what was collected: as in the summary.
+        imagined_refreshes, imagined_episodes: how often online, and from how many of its episodes so far.
         recent_lengths: of the last few of them, in env steps, by which the next round is measured.
     """
 
@@ -81,6 +83,9 @@ class Progress:
     episode_returns: list[float] = field(default_factory=list)
     first_utilities: list[float] = field(default_factory=list)
     recent_lengths: list[int] = field(default_factory=list)
+    imagined: list[dict[str, Any]] = field(default_factory=list)
+    imagined_refreshes: int = 0
+    imagined_episodes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

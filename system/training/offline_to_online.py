@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from system.config import OnlineConfig
 from system.data.replay.rate_limiter import SamplesPerInsertLimiter
+from system.families.registry import family_of
 from system.training.collapse_guard import CollapseGuard
 from system.training.experiment import Experiment
 from system.training.exploration import choose_exploration
+from system.training.imagining import imagine_online_if_due
 from system.training.protocols import RolloutResult
 
 LARGEST_CHUNK = 10
@@ -48,6 +50,8 @@ class OnlineStage:
         self.guard.evaluate_if_due()
         while not self._budget_spent():
             self._round() if self.lock_step else self._advance()
+            if family_of(self.run.config).imagining is not None:
+                imagine_online_if_due(self.run)
             self.guard.evaluate_if_due()
             self.run.save_if_due()
         self._finish_pending()

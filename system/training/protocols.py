@@ -36,6 +36,10 @@ class Replay(Protocol):
         """The best known return-to-go at each step, over offline and visible online episodes."""
         ...
 
+    def online_episodes(self, first: int, last: int) -> list[Episode]:
+        """Online episodes number `first` to `last` − 1, in the order in which they were acknowledged."""
+        ...
+
     def stats(self) -> ReplayStats: ...
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from system.config.loading import to_dict
 from system.evaluation.capability_summary import format_capabilities
 from system.evaluation.game_scores import format_games, summarize_games
+from system.evaluation.imagined_summary import format_imagined
 from system.evaluation.ranking_summary import format_rankings
 from system.evaluation.summary import compare, format_comparisons, format_table
 from system.runs.checkpoint import package_versions
@@ -34,6 +35,7 @@ def summarize(run: Experiment) -> dict[str, Any]:
         "utility_rank_correlation": progress.utility_rank_correlation,
         "capabilities": progress.capabilities,
         "target_return_ratio_curves": progress.ratio_curves,
+        "imagined": progress.imagined,
         "schedule": progress.schedule,
         "kept_env_steps": progress.kept_env_steps,
         "best_checkpoint": progress.best_checkpoint,
@@ -64,6 +66,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         lines += ["", format_rankings(summary["utility_rank_correlation"])]
     if summary.get("capabilities"):  # likewise
         lines += ["", format_capabilities(summary["capabilities"])]
+    for record in summary.get("imagined", []):
+        lines += ["", format_imagined(record)] if record is summary["imagined"][0] else [format_imagined(record)]
     survived = {name: count for name, count in summary["faults"].items() if count}
     if survived:
         lines += ["", "survived: " + ", ".join(f"{name} {count}" for name, count in survived.items())]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from configs import masked_config, with_method
+from configs import imagination_config, masked_config, with_method
 
 from system.config import CriticConfig, PretrainConfig, ReBRACConfig, RunConfig
 from system.data.replay.buffer import ReplayBuffer
@@ -15,6 +15,12 @@ from system.data.store.statistics import compute_statistics
 from system.errors import LearningDiverged
 from system.families.building import Foundation, build_agent
 from system.families.differentiable.config import DifferentiableConfig, ModelKind, WorldModelConfig
+from system.families.imagination.config import (
+    AugmentationConfig,
+    DistillationConfig,
+    DistilledModelConfig,
+)
+from system.families.imagination.config import WorldModelConfig as EnsembleConfig
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
 from system.families.world_action.losses import TokenWindows
 from system.models.optimizer_state import keep_gradients
@@ -79,6 +85,14 @@ M3PC = masked_config(
     pretrain=PretrainConfig(update_steps=8),
 )
 
+IPD = imagination_config(
+    model=DistilledModelConfig(context_length=4, width=16, num_layers=1, num_heads=2),
+    world=EnsembleConfig(hidden_width=16),
+    critic=CriticConfig(hidden_width=16, batch_size=8, updates_per_step=1),
+    augmentation=AugmentationConfig(horizon=2),
+    training=DistillationConfig(batch_size=8, warmup_steps=2, foundation_share=0.5),
+    pretrain=PretrainConfig(update_steps=8),
+)
 
 
 def dwm(kind: ModelKind) -> Subject:
@@ -105,6 +119,12 @@ FAMILIES = {
         discrete_factory.numbered_episode,
         lambda store: compute_statistics(store, LIMIT),
     ),
+    "ipd": Subject(
+        replace(dataset_factory.TASK, max_episode_steps=LIMIT),
+        IPD,
+        dataset_factory.make_episode,
+        lambda store: compute_statistics(store, LIMIT),
+    ),
     "dwm": dwm("mean_flow"),
     "dwm_diffusion": dwm("diffusion"),
     "jowa": Subject(jowa_windows.TASK, jowa_windows.CONFIG, game_episode, tokenizer_weights),
@@ -117,8 +137,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    assert ours.keys() == theirs.keys()
-    return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @pytest.mark.parametrize("stage", ["offline", "online"])
@@ -172,6 +191,8 @@ def test_truncation_is_not_termination(subject: Subject) -> None:
     if baseline.family == "world_action":
         training = replace(baseline.method.training, objective="conservative_q")
         baseline = with_method(baseline, training=training)
+    if baseline.family == "imagination":
+        baseline = with_method(baseline, training=replace(baseline.method.training, foundation_share=1.0))
     values = {}
     for ending in ("terminated", "time_limit", "cut"):
         worker = replace(subject, config=baseline).worker(ending)
@@ -201,7 +222,7 @@ def test_ends_are_learnt_where_they_are_read(subject: Subject, monkeypatch: pyte
         seen.clear()
         worker.update(UpdateRequest(stage, 0, 40, 0.5))
         valid = np.concatenate([segments.valid for segments in seen])
-        assert (valid[:, -1].all()) == (subject.config.family == "masked_trajectory")
+        assert (valid[:, -1].all()) == (subject.config.family != "world_action")
         if subject.config.family == "world_action":
             windows = [TokenWindows.of(segments, torch.device("cpu")) for segments in seen]
             assert torch.cat([each.terminated for each in windows]).any(dim=0).all()

@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"mask_shares": {"path_inference": 0.4, "inverse_dynamics": 0.4}},
         pretrain={"update_steps": 6},
         dataset={"validation_fraction": 0.3},
-        evaluation={"policies": ["rcbc_mode"], "ranked_states": 0},
+        evaluation={"policies": ["rcbc_mode"], "ranked_states": 0, "capabilities": ["id", "fd", "rp", "pi"]},
     )
     assert main(["pretrain", str(config), "--run-dir", str(folder / "run"), "--quiet"]) == 0
     return folder
@@ -90,6 +90,26 @@ def test_what_cannot_be_reached_is_refused_in_one_line(
     error = capsys.readouterr().err.strip()
     assert said in error
     assert error.count("\n") == 0
+
+
+def test_capabilities_stand_in_the_summary_and_are_measured_again(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    records = json.loads((trained / "run" / "summary.json").read_text())["capabilities"]
+    assert {each["capability"] for each in records} == {"id", "fd", "rp", "pi"}
+    assert all(each["stage"] == "offline" for each in records)
+    out = tmp_path / "evaluated.json"
+    words = ["evaluate", str(trained / "run"), "--episodes", "2", "--quiet", "--output", str(out)]
+    assert main([*words, "--capability", "bc,fd"]) == 0
+    found = json.loads(out.read_text())
+    assert [each["policy"] for each in found["evaluations"]] == ["bc_mode"]
+    assert found["capabilities"] == [each for each in records if each["capability"] == "fd"]
+    assert main([*words, "--capability", "id"]) == 0
+    assert json.loads(out.read_text())["evaluations"] == []
+    capsys.readouterr()
+    assert main([*words, "--capability", "fdd"]) == 2
+    assert "did you mean fd?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("environment", ["Hopper-v5", "HalfCheetah-v5", "InvertedPendulum-v5"])

@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from system.config import RunConfig
+from system.families.imagination.config import ImaginationConfig
 from system.families.masked_trajectory.config import MaskedTrajectoryConfig
 from system.families.world_action.config import WorldActionFamilyConfig
 
-OWN_SECTIONS = ("tokenizer", "model", "training", "critic")
+OWN_SECTIONS = ("tokenizer", "model", "world", "training", "critic", "augmentation")
 
 
 def with_method(config: RunConfig, **sections: Any) -> RunConfig:
@@ -28,6 +29,11 @@ def masked_config(**keys: Any) -> RunConfig:
 def world_config(**keys: Any) -> RunConfig:
     """Of the world-action family: `tokenizer`, `model` and `training` are its own sections, the rest is shared."""
     return _config("world_action", WorldActionFamilyConfig, keys)
+
+
+def imagination_config(**keys: Any) -> RunConfig:
+    """Of the imagination family: `model`, `world`, `critic`, `augmentation` and `training` are its own."""
+    return _config("imagination", ImaginationConfig, keys)
 
 
 def nest(tree: dict[str, Any]) -> dict[str, Any]:

@@ -112,17 +112,18 @@ def test_nothing_of_what_is_not_recorded_enters_an_update() -> None:
 
 @pytest.mark.parametrize("step", range(6))
 def test_the_loss_is_that_of_the_recorded_part(step: int) -> None:
-    """Rows without actions add nothing to the terms of actions, whatever stands in their place."""
+    """Rows without actions, or rewards, add nothing to the terms of these, whatever stands in their place."""
     whole = batch(store_of(*(episode(seed) for seed in range(4))))
-    actions = whole.actions.copy()
-    actions[1] = np.nan
-    lacking = replace(whole, actions=actions)
+    actions, rewards = whole.actions.copy(), whole.rewards.copy()
+    actions[1], rewards[2] = np.nan, np.nan
+    lacking = replace(whole, actions=actions, rewards=rewards)
     each = learner()
     inputs = each._inputs(lacking, "offline", step)
     assert inputs["actions_known"].all(dim=1).tolist() == [True, False, True, True]
+    assert inputs["rewards_known"].all(dim=1).tolist() == [True, True, False, True]
     assert torch.isfinite(inputs["actions"]).all()
     other = {name: value.clone() for name, value in inputs.items()}
-    other["actions"][1] = 0.7
+    other["actions"][1], other["rewards"][2] = 0.7, 0.7
     kept = {name: value.clone() for name, value in each.agent.model.state_dict().items()}
     first = each._step(inputs)
     again = learner()

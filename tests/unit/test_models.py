@@ -1,5 +1,7 @@
 """Distributions, masks and the trajectory model: what each promises in its docstring."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -247,3 +249,32 @@ def test_representations_are_of_single_steps(model: MaskedTrajectoryModel) -> No
     layout = layout_of(mask, window.states.device)
     both = model._encode(window, layout, model._valid_tokens(window, layout)).flatten(1)
     assert torch.allclose(model.represent(window.states[:, 0], window.actions[:, 0]), both, atol=1e-5)
+
+
+@pytest.mark.parametrize("base", ["from_latest", "on_line"])
+@torch.no_grad()
+def test_unknown_dimensions_of_a_visible_state_are_not_looked_at(base: str) -> None:
+    """Whatever stands there, to the last bit; and to be unknown is something else than to be average."""
+    config = ModelConfig(
+        context_length=LENGTH, width=16, num_heads=2, partial_states=True, hidden_states=base  # type: ignore[arg-type]
+    )
+    torch.manual_seed(0)
+    partial = MaskedTrajectoryModel(5, 2, config).eval()
+    for parameter in partial.parameters():
+        parameter += 0.2 * torch.randn_like(parameter)
+    mask, window = TASK_MASKS["path_inference"](LENGTH, 2), tokens()
+    known = torch.ones(3, LENGTH, 5, dtype=torch.bool)
+    known[:, -1, [1, 4]] = False
+    known[2, 0, 3] = False
+
+    def outputs(hidden: float, states_known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        changed = replace(window, states=window.states.where(known, hidden), states_known=states_known)
+        decoded = partial(changed, mask)
+        return decoded, partial.predict_states(decoded[:, STATES], changed, mask, 0)
+
+    first = outputs(0.0, known)
+    for hidden in (9.0, float("nan"), float("-inf")):
+        assert all(torch.equal(*pair) for pair in zip(first, outputs(hidden, known), strict=True))
+    everything = torch.ones_like(known)
+    assert not torch.allclose(outputs(0.0, everything)[0], first[0], atol=1e-3), "0 is the average"
+    assert not torch.allclose(outputs(9.0, everything)[1], outputs(0.0, everything)[1], atol=1e-3)

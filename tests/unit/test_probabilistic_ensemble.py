@@ -80,6 +80,7 @@ def test_batched_is_one_by_one_and_draws_are_differentiable() -> None:
     alone = model(observations[1, 2][None], actions[1, 2][None])
     torch.testing.assert_close(alone.mean[0], together.mean[1, 2])
     torch.testing.assert_close(alone.rewards[0], together.rewards[1, 2])
+    torch.testing.assert_close(model.next_mean(observations[0], actions[0]), together.mean[0])
     noise = torch.randn(2, 3, 2)
     drawn = together.sample(noise)
     torch.testing.assert_close(drawn, together.mean + together.variances.mean(0).sqrt() * noise)

@@ -71,6 +71,11 @@ class ReplayBuffer:
         visible = self._visible(visible_episodes)
         return (self._tables[visible - 1] if visible else self._offline_table).copy()
 
+    def online_episodes(self, first: int, last: int) -> list[Episode]:
+        """Online episodes number `first` to `last` − 1, in the order in which they were acknowledged."""
+        view = self.online.view(min(last, self.online.num_episodes))
+        return [view.episode(index) for index in range(first, view.num_episodes)]
+
     def stats(self) -> ReplayStats:
         """Counters."""
         return ReplayStats(

@@ -99,6 +99,7 @@ class DatasetMetadata:
             vector's.
         observation_names: of the flat vector's dimensions; empty where the parts have no names.
         max_episode_steps: the time limit of data without an environment; None of others.
+        notes: that the steps were imagined, and by what, where they were.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
         sticky_probability: with which the environment repeated the last action instead (Atari); None where
             the specification does not say.
@@ -113,6 +114,7 @@ class DatasetMetadata:
     sticky_probability: float | None
     observation_names: tuple[str, ...] = ()
     max_episode_steps: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_dataset_id(dataset_id: str) -> str:
@@ -196,7 +198,21 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
         sticky_probability=sticky_probability,
         observation_names=_names(parts or ()) or _given_names(content, sum(part.dim for part in parts or ())),
         max_episode_steps=limit if isinstance(limit, int) and limit > 0 else None,
+        notes=_imagined(content.get("imagined")),
     )
+
+
+def _imagined(about: Any) -> tuple[str, ...]:
+    """A line that says so of a dataset whose steps did not happen."""
+    if about is None:
+        return ()
+    if not isinstance(about, dict):
+        return ("its steps were imagined, not recorded",)
+    model, dataset = str(about.get("model", "unknown"))[:12], str(about.get("dataset", "unknown"))[:LONGEST_ID]
+    levels = [about.get(f"disagreement_{name}") for name in ("median", "max")]
+    known = all(isinstance(level, int | float) for level in levels)
+    how = f"; disagreement median {levels[0]:.3g}, at most {levels[1]:.3g}" if known else ""
+    return (f"its steps were imagined, not recorded: by model {model}, from {dataset}{how}",)
 
 
 def read_observation_parts(dataset_id: str, folder: Path) -> tuple[ObservationPart, ...]:
