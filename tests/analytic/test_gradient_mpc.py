@@ -176,9 +176,9 @@ def test_the_end_of_an_episode_ends_the_return() -> None:
 def test_a_gradient_is_cut_to_its_largest_norm() -> None:
     variables = {"x": torch.tensor([[3.0, 4.0], [0.0, 0.1]])}
     slope = torch.tensor([[3.0, 4.0], [0.0, 0.1]])
-    ascent = AscentConfig(steps=1, rate=1.0, gradient_clip=1.0)
+    ascent = AscentConfig(steps=1, rate=2.0, gradient_clip=0.5)
     moved = ascend(lambda found: (found["x"] * slope).sum(1), variables, ascent)
-    assert torch.allclose(moved.variables["x"] - variables["x"], torch.tensor([[0.6, 0.8], [0.0, 0.1]]))
+    assert torch.allclose(moved.variables["x"] - variables["x"], torch.tensor([[0.6, 0.8], [0.0, 0.2]]))
     assert moved.is_finite.all()
 
 
@@ -238,6 +238,18 @@ class TestEveryAscent:
         assert torch.equal(made.action[1], made.first_actions[1, 0])
         assert (made.action[[0, 2]] != made.first_actions[[0, 2], 0]).all()
         assert torch.isfinite(made.action).all() and not torch.isnan(made.utilities).any()
+
+    @pytest.mark.parametrize("accept", [True, False])
+    def test_a_gradient_that_is_not_finite_falls_back(self, plan: Callable[..., Plan], accept: bool) -> None:
+        class Kinked(LinearQuadratic):
+            def step(self, states: torch.Tensor, actions: torch.Tensor, noise: torch.Tensor) -> Outcome:
+                outcome = super().step(states, actions, noise)
+                return replace(outcome, rewards=outcome.rewards + (0.0 * actions).sqrt().sum(-1))
+
+        ascent = replace(CONFIG.ascent, steps=2, rate=0.1, accept_only_better=accept)
+        made = decide(plan, Kinked(0.5 * GAIN), replace(CONFIG, ascent=ascent), make_context())
+        assert made.fell_back.all()
+        assert torch.equal(made.action, made.first_actions[:, 0])
 
     def test_what_is_handed_on_goes_on(self, plan: Callable[..., Plan]) -> None:
         """Two decisions of one step in one state, the noise the same, are one decision of two steps."""
