@@ -71,6 +71,8 @@ def test_a_share_of_episodes_forgets() -> None:
     more = without_recordings(whole, actions=0.75, rewards=0.0, seed=0)
     assert lacks_actions(few).sum() == 19
     assert lacks_rewards(few).sum() == 10
+    forgotten = np.repeat(lacks_rewards(few), few.lengths)
+    assert np.array_equal(few.returns_valid, ~forgotten), "returns are forgotten with the rewards"
     assert lacks_actions(more).sum() == 15
     assert not lacks_rewards(more).any()
     assert (lacks_actions(more) <= lacks_actions(few)).all(), "who knows little is among those who know more"
