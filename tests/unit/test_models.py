@@ -1,6 +1,7 @@
 """Distributions, masks and the trajectory model: what each promises in its docstring."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from system.decisions import Context
 from system.families.masked_trajectory.config import ModelConfig, planning_masks
 from system.families.masked_trajectory.mask_layout import layout_of
 from system.families.masked_trajectory.masks import (
@@ -22,6 +24,7 @@ from system.families.masked_trajectory.masks import (
     sample_training_mask,
 )
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
+from system.families.masked_trajectory.plan_imagination import imagine_plans
 from system.models.distributions import SquashedNormal
 
 LENGTH = 6
@@ -98,6 +101,12 @@ def model() -> MaskedTrajectoryModel:
     return model
 
 
+def flat_model(**settings: Any) -> MaskedTrajectoryModel:
+    torch.manual_seed(0)
+    config = ModelConfig(context_length=LENGTH, width=16, network="mlp", **settings)
+    return MaskedTrajectoryModel(5, 2, config).eval()
+
+
 def tokens(seed: int = 0) -> Tokens:
     generator = torch.Generator().manual_seed(seed)
     return Tokens(
@@ -109,9 +118,13 @@ def tokens(seed: int = 0) -> Tokens:
     )
 
 
+@pytest.mark.parametrize("network", ["transformer", "mlp"])
 @pytest.mark.parametrize("name", TASK_MASKS)
 @torch.no_grad()
-def test_hidden_tokens_are_not_looked_at_and_visible_ones_are(name: str, model: MaskedTrajectoryModel) -> None:
+def test_hidden_tokens_are_not_looked_at_and_visible_ones_are(
+    name: str, network: str, model: MaskedTrajectoryModel
+) -> None:
+    model = flat_model() if network == "mlp" else model
     mask = TASK_MASKS[name](LENGTH, 3)
     original, other = tokens(0), tokens(1)
 
@@ -251,12 +264,13 @@ def test_representations_are_of_single_steps(model: MaskedTrajectoryModel) -> No
     assert torch.allclose(model.represent(window.states[:, 0], window.actions[:, 0]), both, atol=1e-5)
 
 
+@pytest.mark.parametrize("network", ["transformer", "mlp"])
 @pytest.mark.parametrize("base", ["from_latest", "on_line"])
 @torch.no_grad()
-def test_unknown_dimensions_of_a_visible_state_are_not_looked_at(base: str) -> None:
+def test_unknown_dimensions_of_a_visible_state_are_not_looked_at(base: Any, network: Any) -> None:
     """Whatever stands there, to the last bit; and to be unknown is something else than to be average."""
     config = ModelConfig(
-        context_length=LENGTH, width=16, num_heads=2, partial_states=True, hidden_states=base  # type: ignore[arg-type]
+        network, context_length=LENGTH, width=16, num_heads=2, partial_states=True, hidden_states=base
     )
     torch.manual_seed(0)
     partial = MaskedTrajectoryModel(5, 2, config).eval()
@@ -278,3 +292,29 @@ def test_unknown_dimensions_of_a_visible_state_are_not_looked_at(base: str) -> N
     everything = torch.ones_like(known)
     assert not torch.allclose(outputs(0.0, everything)[0], first[0], atol=1e-3), "0 is the average"
     assert not torch.allclose(outputs(9.0, everything)[1], outputs(0.0, everything)[1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_flat_model_imagines_and_represents_as_it_reconstructs() -> None:
+    flat, window = flat_model(), tokens()
+    current, horizon = 2, LENGTH - 2
+    now = current + 1
+    context = Context(window.states[:, :now], window.actions[:, :current], window.valid[:, :now], torch.zeros(3))
+    plans = torch.stack([window.actions[:, current:], -window.actions[:, current:]], dim=1)
+    found = imagine_plans(flat, context, plans, (RETURNS, REWARDS))
+    for index, sign in enumerate((1.0, -1.0)):
+        actions = torch.cat([window.actions[:, :current], sign * window.actions[:, current:]], dim=1)
+        single = flat.reconstruct(
+            replace(window, actions=actions),
+            forward_dynamics(LENGTH, current),
+            first_step=current,
+            modalities=(STATES, RETURNS, REWARDS),
+        )
+        assert found.rewards is not None and found.returns is not None
+        assert torch.allclose(found.states[:, index, 1:], single.states[:, 1:], atol=1e-5)
+        assert torch.allclose(found.rewards[:, index], single.rewards, atol=1e-5)
+        assert torch.allclose(found.returns[:, index], single.returns, atol=1e-5)
+    assert found.states.shape == (3, 2, horizon, 5)
+    alone = flat.represent(window.states[:, 0])
+    assert alone.shape == flat.represent(window.states[:, 0], window.actions[:, 0]).shape == (3, 128)
+    assert not torch.allclose(alone, flat.represent(window.states[:, 0], window.actions[:, 0]))

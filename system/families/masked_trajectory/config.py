@@ -38,6 +38,9 @@ def planning_masks(share: float) -> dict[TrainingMaskName, float]:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    network: Literal["transformer", "mlp"] = setting(
+        "transformer", doc="mlp: fully connected layers of 8 times the width over whole windows, a baseline"
+    )
     context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
     width: int = setting(64, low=8, high=4096, doc="embedding width D")
     encoder_layers: int = setting(2, low=1, high=48)
@@ -175,7 +178,7 @@ def sizes(config: RunConfig) -> dict[str, Any]:
     """The keys that a checkpoint's weights are made for, with their values."""
     model, critic = config.method.model, config.method.critic
     kept = (
-        *("context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
+        *("network", "context_length", "width", "encoder_layers", "decoder_layers", "num_heads"),
         *("partial_states", "hidden_states", "action_std"),
     )
     return {

@@ -16,11 +16,20 @@ from torch.nn import functional
 
 from system.errors import PlannerError, ShapeError
 from system.families.masked_trajectory.config import ModelConfig
+from system.families.masked_trajectory.flat_network import FlatNetwork
 from system.families.masked_trajectory.mask_layout import MaskLayout, layout_of
 from system.families.masked_trajectory.masks import ACTIONS, NUM_MODALITIES, RETURNS, REWARDS, STATES, Mask
 from system.models.action_forms import action_form
 from system.models.distributions import ActionDistribution
 from system.models.transformer import Transformer, attention_mask, sinusoidal_positions
+
+FLAT_WIDTHS = 8
+"""Widths of the hidden layers of an MLP, in widths of the model."""
+
+OF_WHOLE_STATES = (
+    "the model was trained on whole states, and a goal names some dimensions; train one with "
+    "model.partial_states: true"
+)
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,13 @@ class MaskedTrajectoryModel(nn.Module):
         self.config = config
         self.actions = action_form(action_dim, discrete=discrete, std=config.action_std)
         dims = self._ordered(states=observation_dim, returns=1, actions=self.actions.num_inputs, rewards=1)
-        self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
-        # Beside the embedding of what is known, with zeros where nothing is.
-        self.unknown_dimensions = nn.Linear(observation_dim, width, bias=False) if config.partial_states else None
-        self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
-        self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
-        self.decoder_embeddings = nn.ModuleList(nn.Linear(width, width) for _ in dims)
-        self.decoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
-        self.mask_tokens = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
-        self.decoder = Transformer(width, config.decoder_layers, config.num_heads, config.dropout)
+        self.flat = None
+        if config.network == "mlp":
+            known = dims[STATES] if config.partial_states else 0
+            inputs = [dim + known * (modality == STATES) for modality, dim in enumerate(dims)]
+            self.flat = FlatNetwork(inputs, config.context_length, width, FLAT_WIDTHS * width)
+        else:
+            self._build_transformer(dims)
         self.state_head = self._regression_head(width, observation_dim)
         self.return_head = self._regression_head(width, 1)
         self.reward_head = self._regression_head(width, 1)
@@ -115,6 +122,19 @@ class MaskedTrajectoryModel(nn.Module):
         self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("return_scale", torch.tensor([0.0, 1.0]))
 
+    def _build_transformer(self, dims: list[int]) -> None:
+        config, width = self.config, self.config.width
+        self.embeddings = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        # Beside the embedding of what is known, with zeros where nothing is.
+        partial = config.partial_states
+        self.unknown_dimensions = nn.Linear(dims[STATES], width, bias=False) if partial else None
+        self.encoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.encoder = Transformer(width, config.encoder_layers, config.num_heads, config.dropout)
+        self.decoder_embeddings = nn.ModuleList(nn.Linear(width, width) for _ in dims)
+        self.decoder_modality = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.mask_tokens = nn.Parameter(torch.zeros(NUM_MODALITIES, 1, width))
+        self.decoder = Transformer(width, config.decoder_layers, config.num_heads, config.dropout)
+
     def forward(self, tokens: Tokens, mask: Mask | MaskLayout) -> Float[torch.Tensor, "B M T D"]:
         """Decoder outputs of every token, for training.
 
@@ -122,8 +142,7 @@ class MaskedTrajectoryModel(nn.Module):
             ShapeError: the window is not T steps long.
         """
         layout = layout_of(mask, tokens.states.device)
-        valid = self._valid_tokens(tokens, layout)
-        decoded = self._decode(self._encode(tokens, layout, valid), valid, layout, queries=None)
+        decoded = self._outputs(tokens, layout, queries=None)
         return decoded.unflatten(1, (NUM_MODALITIES, self.config.context_length))
 
     def reconstruct(
@@ -144,8 +163,7 @@ class MaskedTrajectoryModel(nn.Module):
         layout = layout_of(mask, tokens.states.device)
         steps = torch.arange(first_step, length, device=tokens.states.device)
         queries = torch.cat([modality * length + steps for modality in modalities])
-        valid = self._valid_tokens(tokens, layout)
-        decoded = self._decode(self._encode(tokens, layout, valid), valid, layout, queries)
+        decoded = self._outputs(tokens, layout, queries)
         rows = dict(zip(modalities, decoded.split(len(steps), dim=1), strict=True))
         empty = decoded[:, :0]
         return Reconstruction(
@@ -191,11 +209,34 @@ class MaskedTrajectoryModel(nn.Module):
 
         Source: MTM section 4.5: states are encoded as windows of one step, of which nothing else is seen.
         """
+        if self.flat is not None:
+            return self._represent_flat(self.flat, states, actions)
         first = slice(1)
         tokens = [self.read(STATES, self.standardize_states(states)[:, None], first)]
         if actions is not None:
             tokens.append(self.read(ACTIONS, self.actions.encode(actions)[:, None], first))
         return self.encoder(torch.cat(tokens, dim=1)).flatten(1)
+
+    def _represent_flat(
+        self, flat: FlatNetwork, states: torch.Tensor, actions: torch.Tensor | None
+    ) -> Float[torch.Tensor, "B hidden"]:
+        """The last hidden layer of a window of which nothing but its first step is seen."""
+        length, batch = self.config.context_length, len(states)
+        steps = torch.zeros(NUM_MODALITIES, length, dtype=torch.bool, device=states.device)
+        steps[STATES, 0], steps[ACTIONS, 0] = True, actions is not None
+        taken = self.actions.encode(actions)[:, None] if actions is not None else None
+        scalars = states.new_zeros(batch, length, 1)
+        contents = self._ordered(
+            states=functional.pad(self.standardize_states(states)[:, None], (0, 0, 0, length - 1)),
+            returns=scalars,
+            actions=scalars.expand(-1, -1, self.actions.num_inputs)
+            if taken is None
+            else functional.pad(taken, (0, 0, 0, length - 1)),
+            rewards=scalars,
+        )
+        if self.config.partial_states:
+            contents[STATES] = torch.cat([contents[STATES], torch.ones_like(contents[STATES])], dim=-1)
+        return flat.represent(contents, steps.expand(batch, -1, -1))
 
     def read(
         self, modality: int, contents: Float[torch.Tensor, "B K inputs"], steps: slice
@@ -229,20 +270,40 @@ class MaskedTrajectoryModel(nn.Module):
                 valid[modality] = tokens.valid & (known | ~layout.seen[modality])
         return torch.stack(valid, dim=1)
 
-    def _encode(
-        self, tokens: Tokens, layout: MaskLayout, valid: Bool[torch.Tensor, "B M T"]
-    ) -> Float[torch.Tensor, "B V D"]:
-        """Encoder outputs of the visible tokens, in modality-major order; the entries that stand for none are read
-        by nobody."""
+    def _outputs(
+        self, tokens: Tokens, layout: MaskLayout, queries: torch.Tensor | None
+    ) -> Float[torch.Tensor, "B Q D"]:
+        """The network's outputs of all tokens or of the rows in `queries`."""
+        valid = self._valid_tokens(tokens, layout)
+        if self.flat is None:
+            return self._decode(self._encode(tokens, layout, valid), valid, layout, queries)
+        contents = self._contents(tokens)
+        if self.config.partial_states:
+            known = torch.ones_like(contents[STATES]) if tokens.states_known is None else tokens.states_known
+            contents[STATES] = torch.cat([contents[STATES], known.to(contents[STATES].dtype)], dim=-1)
+        elif tokens.states_known is not None:
+            raise PlannerError(OF_WHOLE_STATES)
+        outputs = self.flat(contents, valid & layout.seen)
+        return outputs if queries is None else outputs[:, queries]
+
+    def _contents(self, tokens: Tokens) -> list[Float[torch.Tensor, "B T _"]]:
+        """Standardised contents of all tokens, modality by modality; zeros where a dimension is not known."""
         standardized = self.standardize_states(tokens.states)
         if tokens.states_known is not None:
             standardized = standardized.where(tokens.states_known, 0.0)
-        contents = self._ordered(
+        return self._ordered(
             states=standardized,
             returns=((tokens.returns - self.return_scale[0]) / self.return_scale[1])[..., None],
             actions=self.actions.encode(tokens.actions),
             rewards=((tokens.rewards - self.reward_scale[0]) / self.reward_scale[1])[..., None],
         )
+
+    def _encode(
+        self, tokens: Tokens, layout: MaskLayout, valid: Bool[torch.Tensor, "B M T"]
+    ) -> Float[torch.Tensor, "B V D"]:
+        """Encoder outputs of the visible tokens, in modality-major order; the entries that stand for none are read
+        by nobody."""
+        contents = self._contents(tokens)
         everything = slice(None)
         embedded = torch.cat([self.read(modality, each, everything) for modality, each in enumerate(contents)], 1)
         if tokens.states_known is not None:
@@ -258,10 +319,7 @@ class MaskedTrajectoryModel(nn.Module):
     def _embed_unknown(self, known: Bool[torch.Tensor, "B T S"]) -> Float[torch.Tensor, "B T D"]:
         """What is added to the embeddings of states of which some dimensions are not known."""
         if self.unknown_dimensions is None:
-            raise PlannerError(
-                "the model was trained on whole states, and a goal names some dimensions; train one with "
-                "model.partial_states: true"
-            )
+            raise PlannerError(OF_WHOLE_STATES)
         return self.unknown_dimensions((~known).to(self.observation_mean.dtype))
 
     def _decode(

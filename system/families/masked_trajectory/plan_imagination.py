@@ -14,8 +14,9 @@ from jaxtyping import Float, Int64, Shaped
 
 from system.decisions import Context
 from system.errors import ShapeError
+from system.families.masked_trajectory.mask_layout import inference_layout
 from system.families.masked_trajectory.masks import ACTIONS, RETURNS, REWARDS, STATES, forward_dynamics
-from system.families.masked_trajectory.model import MaskedTrajectoryModel
+from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def imagine_plans(
     current, length = context.observations.shape[1] - 1, model.config.context_length
     if current + horizon != length:
         raise ShapeError(f"{current + 1} steps and a plan of {horizon} actions in a window of {length}")
+    if model.flat is not None:
+        return _of_whole_windows(model, context, plans, modalities)
     hidden = _hidden_tokens(length, current, modalities, plans.device)
     decoded = _decode(model, context, _encode(model, context, plans), hidden)
     lengths = [horizon - 1, *(horizon for _ in modalities)]
@@ -78,6 +81,33 @@ def imagine_plans(
     now = context.observations[:, None, -1:].expand(-1, count, -1, -1)
     later = now + model.observation_std * model.state_head(states)
     return Expectations(torch.cat([now, later], dim=2), predicted.get(RETURNS), predicted.get(REWARDS))
+
+
+def _of_whole_windows(
+    model: MaskedTrajectoryModel,
+    context: Context,
+    plans: Shaped[torch.Tensor, "B N H *action"],
+    modalities: tuple[int, ...],
+) -> Expectations:
+    """The same of a model without tokens that could be shared: a window for each plan."""
+    batch, count, horizon = plans.shape[:3]
+    current, length = context.observations.shape[1] - 1, model.config.context_length
+    known = (context.observations, context.actions, context.valid)
+    past = [each.repeat_interleave(count, dim=0) for each in known]
+    rows = batch * count
+    states = torch.cat([past[0], past[0].new_zeros(rows, horizon - 1, past[0].shape[-1])], dim=1)
+    scalars = states.new_zeros(rows, length)
+    valid = torch.cat([past[2], past[2].new_ones(rows, horizon - 1)], dim=1)
+    tokens = Tokens(states, scalars, torch.cat([past[1], plans.flatten(0, 1)], dim=1), scalars, valid)
+    layout = inference_layout("forward_dynamics", length, current, plans.device)
+    found = model.reconstruct(tokens, layout, first_step=current, modalities=(STATES, *modalities))
+    expected = torch.cat([past[0][:, -1:], found.states[:, 1:]], dim=1).unflatten(0, (batch, count))
+    asked = {
+        modality: values.unflatten(0, (batch, count))
+        for modality, values in ((RETURNS, found.returns), (REWARDS, found.rewards))
+        if modality in modalities
+    }
+    return Expectations(expected, asked.get(RETURNS), asked.get(REWARDS))
 
 
 def _encode(
