@@ -38,7 +38,7 @@ def reach_goals(arguments: argparse.Namespace) -> int:
     check_output(arguments.output)
     saved = open_to_evaluate(resolve_checkpoint(arguments), None, arguments.episodes, arguments.overrides)
     config = saved.config
-    policies = _policies(config, arguments.policies)
+    policies = chosen_policies(config, arguments.policies)
     data = prepare_data(config, RUNS / "dataset-cache")
     task, asked = _assignments(arguments, saved.tasks[0], config, data)
     tolerance = arguments.tolerance or 0.0
@@ -64,8 +64,16 @@ def reach_goals(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _policies(config: RunConfig, named: str | None) -> list[str]:
-    """Those that reach for goals, and what they are compared with."""
+def chosen_policies(config: RunConfig, named: str | None) -> list[str]:
+    """Policies that reach for goals, and what they are compared with; or those that are named.
+
+    Args:
+        config: of the checkpoint.
+        named: names with commas between them.
+
+    Raises:
+        ConfigError: the family has none that reach, or none of a name.
+    """
     family = family_of(config)
     known = family.policies()
     reaching = [name for name, traits in known.items() if traits.reaches]

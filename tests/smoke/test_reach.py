@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from system.cli.main import main
+from system.cli.reaching import chosen_policies
+from system.config import RunConfig
 from system.envs.placed_start import PlacedStart, can_be_placed
 from system.envs.registry import find_task, make_environment
+from system.errors import ConfigError
 from tests.support.tiny_runs import write_tiny_config
 
 GOALS = """goals:
@@ -130,3 +133,10 @@ def test_observations_that_do_not_tell_the_state_are_known() -> None:
     assert can_be_placed(find_task("Walker2d-v5"))
     assert not can_be_placed(find_task("Pendulum-v1"))
     assert not can_be_placed(find_task("Reacher-v5"))
+
+
+def test_families_that_reach_for_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match="family: world_action has no policy that reaches for goals"):
+        chosen_policies(RunConfig(family="world_action"), None)
+    assert chosen_policies(RunConfig(), "goal_mask, rcbc_mode") == ["goal_mask", "rcbc_mode"]
+    assert chosen_policies(RunConfig(), None) == ["backward_mpc", "goal_mask", "rcbc_mode", "rcbc_mean"]
