@@ -1,6 +1,7 @@
 """How `reach` finds out what is asked for, plays it and shows what came of it."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from system.config import RunConfig
 from system.data.prepared import PreparedData
 from system.documents.animation import write_film
 from system.envs.filming import film_episode
-from system.errors import ConfigError
+from system.errors import ConfigError, DataError
 from system.evaluation.goal_files import read_courses
 from system.evaluation.goal_tasks import Assignment, course_of, desired_tolerance, goal_task, repeat, with_settings
 from system.evaluation.path_figure import draw_paths
@@ -39,12 +40,11 @@ def reach_goals(arguments: argparse.Namespace) -> int:
     saved = open_to_evaluate(resolve_checkpoint(arguments), None, arguments.episodes, arguments.overrides)
     config = saved.config
     policies = chosen_policies(config, arguments.policies)
-    data = prepare_data(config, RUNS / "dataset-cache")
-    task, asked = _assignments(arguments, saved.tasks[0], config, data)
-    tolerance = arguments.tolerance or 0.0
-    if any(each.course is None for assignments in asked.values() for each in assignments):
-        tolerance = arguments.tolerance or desired_tolerance(task)
     console = ConsoleTracker(quiet=arguments.quiet)
+    task, asked, data = _assignments(arguments, saved.tasks[0], config, console)
+    tolerance = _tolerance(arguments.tolerance)
+    if any(each.course is None for assignments in asked.values() for each in assignments):
+        tolerance = tolerance or desired_tolerance(task)
     records: list[dict[str, Any]] = []
     for goal, assignments in asked.items():
         for policy in policies:
@@ -54,8 +54,9 @@ def reach_goals(arguments: argparse.Namespace) -> int:
             if arguments.pictures is not None and found.walked:
                 first = assignments[found.seeds[0] - REACH_SEEDS]
                 _show(found, goal, first, task, tolerance, config, arguments.pictures)
-        recorded = dataset_outcomes(assignments, data.training, task, tolerance=tolerance, seed=config.seed)
-        records.append(reach_record(goal, "dataset", recorded, []))
+        if data is not None:
+            recorded = dataset_outcomes(assignments, data.training, task, tolerance=tolerance, seed=config.seed)
+            records.append(reach_record(goal, "dataset", recorded, []))
     console.close()
     print(f"{saved.path}: {config.evaluation.episodes} episodes each; errors in tolerances\n")
     print(format_reached(records))
@@ -89,19 +90,40 @@ def chosen_policies(config: RunConfig, named: str | None) -> list[str]:
 
 
 def _assignments(
-    arguments: argparse.Namespace, task: TaskSpec, config: RunConfig, data: PreparedData
-) -> tuple[TaskSpec, dict[str, list[Assignment]]]:
-    """What each episode is asked for, by goal, and the environment as that needs it."""
+    arguments: argparse.Namespace, task: TaskSpec, config: RunConfig, console: ConsoleTracker
+) -> tuple[TaskSpec, dict[str, list[Assignment]], PreparedData | None]:
+    """The environment as the goals need it, what each episode is asked for by goal, and the recorded episodes."""
     episodes = config.evaluation.episodes
     if arguments.goals is not None:
         courses = read_courses(Path(arguments.goals), task)
         names = [course.name for course in courses]
         if len(set(names)) < len(names):
             raise ConfigError(f"{arguments.goals}: two goals have the same name")
-        return task, {course.name: repeat(course, episodes) for course in courses}
+        asked = {course.name: repeat(course, episodes) for course in courses}
+        return task, asked, _recorded(config, console, required=False)
     goal = goal_task(arguments.task, task)
     task = with_settings(task, goal, config.environment.kwargs)
-    return task, {arguments.task: goal.assign(task, data.validation, episodes, config.seed)}
+    data = _recorded(config, console, required=goal.from_data)
+    held_out = data.validation if data is not None else None
+    return task, {arguments.task: goal.assign(task, held_out, episodes, config.seed)}, data
+
+
+def _recorded(config: RunConfig, console: ConsoleTracker, *, required: bool) -> PreparedData | None:
+    """The data that was trained on; None where they are not at hand, and only a comparison is lost."""
+    try:
+        return prepare_data(config, RUNS / "dataset-cache")
+    except DataError as error:
+        if required:
+            raise
+        console.note(f"recorded episodes are not compared: {error}")
+        return None
+
+
+def _tolerance(given: float | None) -> float:
+    """What was given, or 0."""
+    if given is not None and not 0.0 < given < math.inf:
+        raise ConfigError(f"--tolerance: {given:g} is not above 0")
+    return given or 0.0
 
 
 def _show(

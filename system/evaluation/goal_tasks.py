@@ -51,15 +51,18 @@ class GoalTask:
 
     Attributes:
         doc: one line.
-        assign: (task, held-out episodes, number of episodes, seed) → what each episode is asked for.
+        assign: (task, held-out episodes, number of episodes, seed) → what each episode is asked for. There may be
+            no held-out episodes, unless it is `from_data`.
         environments: beginnings of the environments' ids that it is for; empty: of any.
         settings: of the environment's constructor, unless the user says otherwise.
+        from_data: its goals are states of held-out episodes.
     """
 
     doc: str
-    assign: Callable[[TaskSpec, EpisodeStore, int, int], list[Assignment]]
+    assign: Callable[[TaskSpec, EpisodeStore | None, int, int], list[Assignment]]
     environments: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    from_data: bool = False
 
 
 def goal_task(name: str, task: TaskSpec) -> GoalTask:
@@ -106,23 +109,25 @@ def _wiggle(cycles: float) -> GoalTask:
     )
 
 
-def _flip(task: TaskSpec, held_out: EpisodeStore, episodes: int, seed: int) -> list[Assignment]:
+def _flip(task: TaskSpec, held_out: EpisodeStore | None, episodes: int, seed: int) -> list[Assignment]:
     turns = [{1: -0.8}, {1: -1.6}, {1: -2.4}, {1: -3.14}]
     course = make_course("halfcheetah-flip", turns, [{1: 0.3}] * 4, [300] * 4, task.observation_dim)
     return repeat(course, episodes)
 
 
-def _split(task: TaskSpec, held_out: EpisodeStore, episodes: int, seed: int) -> list[Assignment]:
+def _split(task: TaskSpec, held_out: EpisodeStore | None, episodes: int, seed: int) -> list[Assignment]:
     poses = [{2: -1.0, 5: 0.0}, {2: -2.0, 5: 0.0}]
     course = make_course("walker2d-split", poses, [{2: 0.4, 5: 0.4}] * 2, [200] * 2, task.observation_dim)
     return repeat(course, episodes)
 
 
 def _held_out(steps: int) -> GoalTask:
-    def assign(task: TaskSpec, held_out: EpisodeStore, episodes: int, seed: int) -> list[Assignment]:
+    def assign(task: TaskSpec, held_out: EpisodeStore | None, episodes: int, seed: int) -> list[Assignment]:
+        assert held_out is not None
         return held_out_states(task, held_out, episodes, seed, steps)
 
-    return GoalTask(f"from a held-out episode's state to that of {steps} steps later, within so many", assign)
+    doc = f"from a held-out episode's state to that of {steps} steps later, within so many"
+    return GoalTask(doc, assign, from_data=True)
 
 
 def held_out_states(
@@ -165,7 +170,7 @@ CLIPPED_AT = 9.99
 """Velocities are shown up to 10: a state with one there can't be told."""
 
 
-def _desired(task: TaskSpec, held_out: EpisodeStore, episodes: int, seed: int) -> list[Assignment]:
+def _desired(task: TaskSpec, held_out: EpisodeStore | None, episodes: int, seed: int) -> list[Assignment]:
     if goal_slices(task) is None:
         raise ConfigError(f"--task: {task.environment_id} shows no desired_goal")
     return [Assignment(None)] * episodes

@@ -60,6 +60,22 @@ def test_goals_of_ones_own_are_played_judged_and_drawn(
     assert "goal_mask" in capsys.readouterr().out
 
 
+def test_without_the_data_only_the_comparison_with_them_is_lost(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (trained / "datasets").rename(trained / "away")
+    try:
+        (tmp_path / "goals.yaml").write_text(GOALS)
+        words = ("--policies", "goal_mask", "--output", "reach.json")
+        assert reach(trained, "--goals", "goals.yaml", *words) == 0
+        assert [each["policy"] for each in json.loads(Path("reach.json").read_text())["reached"]] == ["goal_mask"]
+        assert reach(trained, "--task", "held-out-8", *words) == 2
+        assert "toy/pendulum-v0" in capsys.readouterr().err
+    finally:
+        (trained / "away").rename(trained / "datasets")
+
+
 def test_held_out_states_are_where_episodes_begin(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +92,7 @@ def test_held_out_states_are_where_episodes_begin(
         (("--task", "held-out-9"), "did you mean held-out-8?"),
         (("--task", "halfcheetah-flip"), "is for HalfCheetah-v, not for InvertedPendulum-v5"),
         (("--task", "desired-goal"), "shows no desired_goal"),
+        (("--task", "held-out-8", "--tolerance", "-1"), "--tolerance: -1 is not above 0"),
         (("--goals", "nowhere.yaml"), "nowhere.yaml cannot be read"),
         (("--task", "held-out-8", "--policies", "walk"), "unknown policy 'walk'"),
         (("--task", "held-out-8", "--set", "planner.horizon=4"), "a goal 4 steps ahead does not fit"),
