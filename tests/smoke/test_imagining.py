@@ -22,6 +22,7 @@ OWN: dict[str, Any] = {
     "augmentation": {"horizon": 2, "ratio": 1.0, "refresh_every_env_steps": 30},
 }
 POLICIES = ["quasi_optimal", "imagined_mpc", "ipd", "decision_transformer"]
+MEASURED = ["imagined_mpc", "ipd"]
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
@@ -31,7 +32,7 @@ def write_config(folder: Path, **changes: Any) -> Path:
             "family": "imagination",
             "imagination": OWN,
             "planner": {"horizon": 2, "num_candidates": 3, "td_lambda": 1.0},
-            "evaluation": {"policies": POLICIES},
+            "evaluation": {"policies": MEASURED, "ranked_states": 0, "film_steps": 0},
             **changes,
         },
     )
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_imagines_offline_and_on_a_schedule_online(folder: Path) -> None:
     summary = read_summary(folder / "run")
     evaluated = [(each["stage"], each["policy"]) for each in summary["evaluations"]]
-    assert evaluated == [(stage, policy) for stage in ("offline", "online") for policy in POLICIES]
+    assert evaluated == [(stage, policy) for stage in ("offline", "online") for policy in MEASURED]
     stages = [(each["stage"], each["env_steps"] // 30) for each in summary["imagined"]]
     assert stages[0] == ("offline", 0)
     assert stages[1:] == [("online", number) for number in range(1, len(stages))]
@@ -97,7 +98,7 @@ def test_stopped_in_the_online_stage_it_goes_on_bit_for_bit(
 
 def test_its_checkpoint_is_evaluated_and_exported(folder: Path, tmp_path: Path) -> None:
     words = ["evaluate", str(folder / "run"), "--output", str(tmp_path / "found.json"), "--quiet"]
-    assert main([*words, "--set", "evaluation.ranked_states=0"]) == 0
+    assert main([*words, "--policies", ",".join(POLICIES)]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert [each["policy"] for each in found["evaluations"]] == POLICIES
     for policy in POLICIES:
