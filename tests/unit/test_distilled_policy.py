@@ -114,6 +114,15 @@ def moved(config: RunConfig, step: int) -> set[str]:
     return {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
 
 
+@pytest.mark.parametrize(("q_weight", "name", "sign"), [(100.0, "policy/q", 1.0), (0.0, "policy/imitation", -1.0)])
+def test_distilling_raises_q_and_nears_what_was_done(q_weight: float, name: str, sign: float) -> None:
+    training = replace(CONFIG.method.training, q_weight=q_weight, learning_rate=1e-2)
+    worker = make_worker(with_method(CONFIG, training=training))
+    worker.agent.model.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    course = [worker.update(UpdateRequest("offline", 4, 1))[name] for _ in range(15)]
+    assert sign * (course[-1] - course[0]) > 0.0
+
+
 def test_world_and_values_come_first_and_the_policy_after_them() -> None:
     assert moved(CONFIG, 3) == {"world", "values"}
     assert moved(CONFIG, 4) == {"model"}
