@@ -12,6 +12,8 @@ from typing import Protocol
 
 import torch
 
+from system.models.optimizer_state import AverageGradients, keep_gradients
+
 Tensors = dict[str, torch.Tensor]
 Work = Callable[[Tensors], Tensors]
 
@@ -163,6 +165,20 @@ class GraphedStep(EagerStep):
             return None
         self._recordings[shapes] = recording
         return recording
+
+
+def records_updates(device: torch.device, average_gradients: AverageGradients, *, deterministic: bool) -> bool:
+    """Whether a learner's updates are recorded.
+
+    Several learners average their gradients on the host, which no recording holds; and recorded kernels may give
+    other bits than launched ones.
+
+    Args:
+        device: of the weights.
+        average_gradients: the learner's hook; `keep_gradients` of a lone one.
+        deterministic: the same bits are asked for each time.
+    """
+    return device.type == "cuda" and average_gradients is keep_gradients and not deterministic
 
 
 def repeated_step(

@@ -16,8 +16,22 @@ from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrai
 from system.families.masked_trajectory.learner import M3PCLearner
 from system.families.world_action import learner as world_module
 from system.families.world_action.learner import WorldActionLearner
-from system.models.graphed_step import EagerStep, GraphedStep, Recording, Tensors, Work, repeated_step
-from system.models.optimizer_state import move_towards, rates_as_tensors, set_learning_rate, step_where_finite
+from system.models.graphed_step import (
+    EagerStep,
+    GraphedStep,
+    Recording,
+    Tensors,
+    Work,
+    records_updates,
+    repeated_step,
+)
+from system.models.optimizer_state import (
+    keep_gradients,
+    move_towards,
+    rates_as_tensors,
+    set_learning_rate,
+    step_where_finite,
+)
 from system.types import TaskSpec
 from system.values import iql as iql_module
 from tests.support import jowa_windows, speed_subjects
@@ -145,6 +159,14 @@ def test_an_update_waits_for_nothing_on_the_device(discrete: bool, monkeypatch: 
 
 def numbered(batch: Any) -> Any:
     return replace(batch, actions=(batch.actions[..., 0] > 0).astype("int64"))
+
+
+def test_updates_are_recorded_by_a_lone_learner_on_a_gpu_that_may_round_otherwise() -> None:
+    gpu = torch.device("cuda")
+    assert records_updates(gpu, keep_gradients, deterministic=False)
+    assert not records_updates(CPU, keep_gradients, deterministic=False)
+    assert not records_updates(gpu, lambda parameters: None, deterministic=False)
+    assert not records_updates(gpu, keep_gradients, deterministic=True)
 
 
 def test_updates_are_recorded_where_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from system.config import RunConfig
 from system.families.differentiable.agent import WorldModelAgent
-from system.models.graphed_step import Tensors, repeated_step
+from system.models.graphed_step import Tensors, records_updates, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
@@ -58,9 +58,7 @@ class WorldModelLearner:
         self.shard = shard
         self.device = agent.device
         training = config.method.training
-        # Several learners average their gradients on the host; recorded kernels may differ from launched ones.
-        is_alone = average_gradients is keep_gradients
-        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
+        graphed = records_updates(self.device, average_gradients, deterministic=config.deterministic)
         critic = config.method.critic
         self.critics = ReBRAC(agent.values, critic, config.discount, average_gradients, graphed=graphed)
         self.optimizer = torch.optim.AdamW(

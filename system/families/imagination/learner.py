@@ -33,7 +33,7 @@ from system.config import RunConfig
 from system.families.imagination.agent import ImaginationAgent
 from system.families.imagination.config import foundation_steps, imagined_share
 from system.families.imagination.imagined_windows import ImaginedWindows
-from system.models.graphed_step import Tensors, repeated_step
+from system.models.graphed_step import Tensors, records_updates, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
@@ -101,9 +101,7 @@ class ImaginationLearner:
         self.shard = shard
         self.device = agent.device
         method = config.method
-        # Several learners average their gradients on the host; recorded kernels may differ from launched ones.
-        is_alone = average_gradients is keep_gradients
-        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
+        graphed = records_updates(self.device, average_gradients, deterministic=config.deterministic)
         self.critics = HuberExpectileIQL(
             agent.values,
             method.critic,

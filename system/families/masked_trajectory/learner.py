@@ -54,7 +54,7 @@ from system.families.masked_trajectory.masks import (
 )
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 from system.families.masked_trajectory.windows import segment_tensors
-from system.models.graphed_step import Tensors, repeated_step
+from system.models.graphed_step import Tensors, records_updates, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
@@ -176,9 +176,7 @@ class M3PCLearner:
         self.average_gradients = average_gradients
         self.shard = shard
         self.device = agent.model.positions.device
-        # Several learners average their gradients on the host; recorded kernels may differ from launched ones.
-        is_alone = average_gradients is keep_gradients
-        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
+        graphed = records_updates(self.device, average_gradients, deterministic=config.deterministic)
         self.critics = IQL(
             agent.values, config.method.critic, config.discount, average_gradients, graphed=graphed
         )
@@ -209,6 +207,7 @@ class M3PCLearner:
         if training.online_advantage_temperature:
             self._online_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
         # What several learners average has to be averaged in one order; kernels of one GPU have one queue.
+        is_alone = average_gradients is keep_gradients
         apart = config.method.critic.beside and is_alone and self.device.type == "cpu"
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="critics") if apart else None
 

@@ -76,7 +76,7 @@ from system.families.world_action.losses import (
     world_losses,
 )
 from system.families.world_action.model import without_dropout
-from system.models.graphed_step import Tensors, repeated_step
+from system.models.graphed_step import Tensors, records_updates, repeated_step
 from system.models.optimizer_state import (
     AverageGradients,
     decayed_groups,
@@ -164,11 +164,10 @@ class WorldActionLearner:
         self.shard = shard
         self.device = agent.model.token_table.device
         training = config.method.training
-        # Several learners average their gradients on the host; recorded kernels may differ from launched ones; and
         # Muon has no step that a gradient which is not finite leaves undone by itself.
-        is_alone = average_gradients is keep_gradients
-        graphed = self.device.type == "cuda" and is_alone and not config.deterministic
-        graphed = graphed and training.optimizer == "adamw"
+        graphed = training.optimizer == "adamw" and records_updates(
+            self.device, average_gradients, deterministic=config.deterministic
+        )
         self.optimizers = make_optimizers(agent, training, graphed=graphed)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
         self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
