@@ -181,6 +181,11 @@ def records_updates(device: torch.device, average_gradients: AverageGradients, *
     return device.type == "cuda" and average_gradients is keep_gradients and not deterministic
 
 
+def records_decisions(device: torch.device) -> bool:
+    """Whether decisions on a device are recorded: on a GPU, unless algorithms are to be deterministic."""
+    return device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
+
+
 def repeated_step(
     work: Work, device: torch.device, *, graphed: bool, generators: Sequence[torch.Generator] = ()
 ) -> EagerStep:

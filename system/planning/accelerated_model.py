@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Shaped
 
 from system.decisions import Context
-from system.models.graphed_step import EagerStep, Tensors, repeated_step
+from system.models.graphed_step import EagerStep, Tensors, records_decisions, repeated_step
 from system.models.optimizer_state import mixed_precision
 from system.models.protocols import Imagination, PlanningModel
 
@@ -51,13 +51,13 @@ class AcceleratedModel:
                     context, horizon=horizon, num_candidates=num_candidates, generator=generator
                 )
         self._generator.set_state(generator.get_state())
-        candidates = self._step_for(horizon, num_candidates)(_tensors(context))["candidates"]
+        candidates = self._step_for(horizon, num_candidates)(context_tensors(context))["candidates"]
         generator.set_state(self._generator.get_state())
         return candidates
 
     def imagine(self, context: Context, actions: Shaped[torch.Tensor, "B N H *action"]) -> Imagination:
         """As the model does."""
-        return Imagination(**self._imagining({**_tensors(context), "candidates": actions}))
+        return Imagination(**self._imagining({**context_tensors(context), "candidates": actions}))
 
     def _step_for(self, horizon: int, num_candidates: int) -> EagerStep:
         asked = horizon, num_candidates
@@ -81,8 +81,8 @@ class AcceleratedModel:
             return dict(vars(self.model.imagine(Context(**context), inputs["candidates"])))
 
 
-def _tensors(context: Context) -> dict[str, Any]:
-    """What these planners read: none of them hands anything on."""
+def context_tensors(context: Context) -> dict[str, Any]:
+    """What planners read that are given nothing to go on from, and no goal."""
     return {name: value for name, value in vars(context).items() if isinstance(value, torch.Tensor)}
 
 
@@ -92,5 +92,4 @@ def accelerated(model: PlanningModel, device: torch.device, precision: str) -> A
     Args:
         model, device, precision: as of `AcceleratedModel`.
     """
-    graphed = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
-    return AcceleratedModel(model, device, precision, graphed=graphed)
+    return AcceleratedModel(model, device, precision, graphed=records_decisions(device))

@@ -31,10 +31,11 @@ def choose_ascended(
         A plan of two candidates, the base first; it hands nothing on.
 
     Raises:
-        PlannerError: the base policy's action is not finite.
+        PlannerError: the base policy's action is not finite. Where a recording is made nothing can be looked
+            at, and `check_action` is for whoever replays it.
     """
-    if not bool(torch.isfinite(base).all()):
-        raise PlannerError("the policy's actions are not finite")
+    if not (base.is_cuda and torch.cuda.is_current_stream_capturing()):
+        check_action(base)
     limit = config.ascent.trust_region
     changed = (base + change.clamp(-limit, limit)).clamp(-1.0, 1.0)
     sound = ascent.is_finite & torch.isfinite(changed).all(-1)
@@ -57,6 +58,16 @@ def choose_ascended(
         imagined_rewards=None if judged is None else _by_candidate(judged.rewards),
         fell_back=~sound,
     )
+
+
+def check_action(action: Float[torch.Tensor, "B A"]) -> None:
+    """Whether it can be executed.
+
+    Raises:
+        PlannerError: it is not finite.
+    """
+    if not bool(torch.isfinite(action).all()):
+        raise PlannerError("the policy's actions are not finite")
 
 
 def carried(variables: Variables, taken: Bool[torch.Tensor, "B"]) -> tuple[Carry, ...]:

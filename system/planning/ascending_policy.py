@@ -1,15 +1,23 @@
-"""Acting with a planner that ascends a return, and going on from where it arrived."""
+"""Acting with a planner that ascends a return, and going on from where it arrived.
+
+On a GPU a decision, the ascent and its gradient with it, is recorded as one graph of kernels; one that is handed
+something to go on from is not.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
 from system.config import PlannerConfig
-from system.decisions import Plan
+from system.decisions import Context, Plan
+from system.models.graphed_step import Tensors, records_decisions, repeated_step
 from system.models.protocols import DifferentiableModel
+from system.planning.accelerated_model import context_tensors
 from system.planning.acting import Decision
+from system.planning.ascended_plan import check_action
 from system.planning.history import History
 
 
@@ -17,7 +25,7 @@ class AscendingPolicy:
     """A policy whose plans hand on to the next decision of their episode what they arrived at.
 
     Args:
-        model: what the planner asks.
+        model: what the planner asks; its weights stay where they are.
         config: how to plan.
         plan: the planner's function.
         device: of the model.
@@ -38,10 +46,30 @@ class AscendingPolicy:
         self.plan = plan
         self.device = device
         self.context_length = context_length
+        self.is_recorded = records_decisions(device) and not config.ascent.persistent
+        # A recording draws from a generator of its own, which takes over the state of the caller's.
+        self._generator = torch.Generator(device)
+        self._decide = repeated_step(
+            self._tensors_of_plan, device, graphed=self.is_recorded, generators=[self._generator]
+        )
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Plans once for all the environments in `rows`, and keeps what is handed on with their history."""
         context = history.context(rows, torch.zeros(len(rows), device=self.device), self.context_length)
-        plan = self.plan(self.model, context, config=self.config, generator=generator)
+        if self.is_recorded:
+            plan = self._replay(context, generator)
+        else:
+            plan = self.plan(self.model, context, config=self.config, generator=generator)
         history.keep(rows, plan.carry)
         return Decision.of(plan.action, plan)
+
+    def _replay(self, context: Context, generator: torch.Generator) -> Plan:
+        self._generator.set_state(generator.get_state())
+        plan = Plan(**self._decide(context_tensors(context)))
+        generator.set_state(self._generator.get_state())
+        check_action(plan.action)
+        return plan
+
+    def _tensors_of_plan(self, inputs: dict[str, Any]) -> Tensors:
+        plan = self.plan(self.model, Context(**inputs), config=self.config, generator=self._generator)
+        return {name: value for name, value in vars(plan).items() if isinstance(value, torch.Tensor)}

@@ -34,6 +34,7 @@ class Sizes:
     critics_a_call: int = 8
     candidates: int = 625
     environments: int = 64
+    futures: int = 64
     world: WorldActionConfig = field(
         default_factory=lambda: WorldActionConfig(width=512, num_layers=4, num_heads=8, q_width=768)
     )
@@ -56,6 +57,7 @@ TINY = Sizes(
     critics_a_call=2,
     candidates=6,
     environments=3,
+    futures=8,
     world=WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16),
     world_updates=((WorldActionConfig(width=16, num_layers=2, num_heads=2, q_width=16), 2),),
     warm_calls=1,
@@ -137,3 +139,13 @@ def in_one_line(error: Exception) -> str:
     """Its kind, and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def keep_by_hand(parameters: object) -> None:
+    """Gradients as they are, by a function that could do anything with them: updates are not recorded then."""
+
+
+def read(metrics: Mapping[str, torch.Tensor]) -> list[float]:
+    """Metrics as the learner worker reads them, in one piece."""
+    numbers: list[float] = torch.stack([value.float() for value in metrics.values()]).tolist()
+    return numbers

@@ -33,7 +33,8 @@ from system.models.optimizer_state import AverageGradients, keep_gradients, mixe
 from system.planning.accelerated_model import AcceleratedModel
 from system.planning.beam_search import beam_search
 from system.types import TaskSpec
-from tests.benchmarks.gpu_bench import TINY, Bench, Sizes, in_one_line
+from tests.benchmarks.gpu_bench import TINY, Bench, Sizes, in_one_line, keep_by_hand, read
+from tests.benchmarks.gpu_gradient_mpc import gradient_model_updates, gradient_mpc_decisions
 from tests.support import speed_subjects
 
 VECTORS = TaskSpec("Toy-v0", observation_dim=11, action_dim=3, max_episode_steps=1000)
@@ -71,10 +72,6 @@ def _agent(bench: Bench, config: RunConfig) -> TrajectoryAgent:
     return TrajectoryAgent(VECTORS, config).to(bench.device)
 
 
-def _keep(parameters: object) -> None:
-    """Gradients as they are, by a function that could do anything with them: updates are not recorded then."""
-
-
 def _model_update(
     bench: Bench, config: RunConfig, average_gradients: AverageGradients = keep_gradients
 ) -> Callable[[], object]:
@@ -89,7 +86,7 @@ def _model_update(
         VECTORS, config.method.training.batch_size, config.method.model.context_length
     )
     steps = iter(range(1_000_000))
-    return lambda: _read(learner.update(segments, [], stage="offline", step=next(steps)))
+    return lambda: read(learner.update(segments, [], stage="offline", step=next(steps)))
 
 
 def _by_cudnn(call: Callable[[], object]) -> Callable[[], object]:
@@ -113,8 +110,8 @@ def masked_updates(bench: Bench) -> None:
         single = _masked(bench, model, batch, precision="float32")
         half = _masked(bench, model, batch, precision="bfloat16")
         cases: dict[str, Callable[[], Callable[[], object]]] = {
-            "float32, kernel by kernel": lambda config=single: _model_update(bench, config, _keep),
-            "bfloat16, kernel by kernel": lambda config=half: _model_update(bench, config, _keep),
+            "float32, kernel by kernel": lambda config=single: _model_update(bench, config, keep_by_hand),
+            "bfloat16, kernel by kernel": lambda config=half: _model_update(bench, config, keep_by_hand),
             "float32": lambda config=single: _model_update(bench, config),
             "bfloat16": lambda config=half: _model_update(bench, config),
             "bfloat16, cuDNN's attention": lambda config=half: _by_cudnn(_model_update(bench, config)),
@@ -152,16 +149,16 @@ def critic_updates(bench: Bench) -> None:
 
         def several_updates() -> object:
             made = [critics.update(batch) for _ in range(count)]
-            return _read(made[-1])
+            return read(made[-1])
 
         return several_updates
 
     bench.compare(
-        "critics' update", {"kernel by kernel": lambda: update(1, _keep), "one a call": lambda: update(1)}
+        "critics' update", {"kernel by kernel": lambda: update(1, keep_by_hand), "one a call": lambda: update(1)}
     )
     bench.compare(
         "critics' update, several a call",
-        {"kernel by kernel": lambda: update(several, _keep), f"{several} a call": lambda: update(several)},
+        {"kernel by kernel": lambda: update(several, keep_by_hand), f"{several} a call": lambda: update(several)},
         per_call=several,
     )
 
@@ -246,7 +243,7 @@ def world_updates(bench: Bench) -> None:
     """The world-action model's joint update."""
     for model, batch in bench.sizes.world_updates:
         cases: dict[str, Callable[[], Callable[[], object]]] = {}
-        for name, average_gradients in ((", kernel by kernel", _keep), ("", keep_gradients)):
+        for name, average_gradients in ((", kernel by kernel", keep_by_hand), ("", keep_gradients)):
             for precision in ("float32", "bfloat16"):
                 config = world_config(
                     model=model,
@@ -265,7 +262,7 @@ def _world_update(bench: Bench, config: RunConfig, average_gradients: AverageGra
     learner = WorldActionLearner(agent, config, average_gradients=average_gradients)
     segments = speed_subjects.token_segments(GAME, config)
     steps = iter(range(1, 1_000_000))
-    return lambda: _read(learner.update(segments, [], stage="online", step=next(steps)))
+    return lambda: read(learner.update(segments, [], stage="online", step=next(steps)))
 
 
 def same_as_on_a_cpu(bench: Bench) -> None:
@@ -309,16 +306,13 @@ PARTS: Mapping[str, Callable[[Bench], None]] = {
         critic_updates,
         forward_mpc_decisions,
         beam_search_decisions,
+        gradient_mpc_decisions,
+        gradient_model_updates,
         world_updates,
         compiled_updates,
         suite,
     )
 }
-
-
-def _read(metrics: Mapping[str, torch.Tensor]) -> list[float]:
-    numbers: list[float] = torch.stack([value.float() for value in metrics.values()]).tolist()
-    return numbers
 
 
 def main(arguments: list[str]) -> int:

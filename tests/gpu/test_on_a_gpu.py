@@ -1,4 +1,4 @@
-"""Both families on a GPU, end to end and in one process: `pytest -m gpu tests/gpu`.
+"""Every family on a GPU, end to end and in one process: `pytest -m gpu tests/gpu`.
 
 Needs torch with CUDA and the simulators, neither Ray nor MLflow.
 """
@@ -15,6 +15,7 @@ from system.cli.main import main
 from system.evaluation.policies import make_policy
 from system.planning.history import History
 from system.runs.saved_agent import open_agent
+from tests.support.tiny_families import write_gradient_config, write_imagination_config
 from tests.support.tiny_games import write_tiny_game_config
 from tests.support.tiny_runs import learner_digest, read_summary, run_o2o, write_tiny_config
 
@@ -23,7 +24,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
 ]
 
-FAMILIES = {"vectors": write_tiny_config, "frames": write_tiny_game_config}
+FAMILIES = {
+    "vectors": write_tiny_config,
+    "frames": write_tiny_game_config,
+    "imagination": write_imagination_config,
+    "gradients": write_gradient_config,
+}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -1,19 +1,26 @@
 """Recorded work on a GPU does what launched kernels do: `pytest -m gpu tests/gpu`."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from configs import masked_config
 
-from system.config import PlannerConfig, PretrainConfig
+import system.config
+from system.config import PlannerConfig, PretrainConfig, RunConfig
+from system.config.loading import load_config
+from system.families.differentiable.agent import WorldModelAgent
+from system.families.differentiable.policies import make_policy as make_gradient_policy
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.learner import M3PCLearner
 from system.families.masked_trajectory.policies import make_policy
 from system.models.graphed_step import GraphedStep
 from system.planning.accelerated_model import AcceleratedModel
+from system.planning.acting import Policy
 from system.types import TaskSpec
 from tests.support import speed_subjects
 
@@ -22,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU"),
 ]
 
+PRESETS = Path(system.config.__file__).parent / "presets"
 TASK = TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20)
 CONFIG = masked_config(precision="float32", pretrain=PretrainConfig(update_steps=100))
 
@@ -64,3 +72,42 @@ def test_recorded_planning_decides_as_any_other(precision: str) -> None:
             for policy, generator in zip(policies, generators, strict=True)
         )
         assert np.allclose(ours, theirs, atol=1e-4 if precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("kind", ["mean_flow", "diffusion", "ensemble"])
+@pytest.mark.parametrize("name", ["gradient_mpc", "action_ascent"])
+def test_recorded_ascents_decide_as_any_other(kind: str, name: str) -> None:
+    words = [f"differentiable.model.kind={kind}", "differentiable.model.width=32"]
+    config = load_config(RunConfig, "dwm-pendulum", words, presets=PRESETS)
+    agent = WorldModelAgent(TASK, config).cuda().eval()
+    ascent = replace(config.planner.ascent, rate=0.1, num_noise=12)
+    assert_recordings_decide(
+        lambda: make_gradient_policy(name, agent, TASK, config, replace(config.planner, ascent=ascent))
+    )
+
+
+def test_recorded_ascents_in_the_trajectory_model_decide_as_any_other() -> None:
+    agent = TrajectoryAgent(TASK, CONFIG).cuda().eval()
+    planner = PlannerConfig(horizon=2)
+    assert_recordings_decide(lambda: make_policy("gradient_mpc_aq", agent, TASK, CONFIG, planner))
+
+
+def assert_recordings_decide(make: Callable[[], Policy]) -> None:
+    """As launched kernels do, for one environment and for three."""
+    history = speed_subjects.vector_history(TASK, 3, 8)
+    policies = [make() for _ in range(2)]
+    assert policies[0].is_recorded
+    policies[1].is_recorded = False
+    generators = [torch.Generator("cuda").manual_seed(1) for _ in policies]
+    changed = False
+    for rows in (np.arange(3), np.arange(1)):
+        for _ in range(4):
+            ours, theirs = (
+                policy.act(history, rows, generator)
+                for policy, generator in zip(policies, generators, strict=True)
+            )
+            assert np.allclose(ours.action, theirs.action, atol=1e-4)
+            assert torch.allclose(ours.plan.utilities, theirs.plan.utilities, atol=1e-3)
+            changed |= bool((ours.plan.first_actions[:, 0] != ours.plan.first_actions[:, 1]).any())
+    assert changed
+    assert policies[0]._decide._recordings

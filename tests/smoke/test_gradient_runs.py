@@ -1,7 +1,6 @@
 """Gradient MPC through the verbs: trained, resumed, exported, loaded, swept; what goes on from step to step."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,30 +10,8 @@ import yaml
 from system import fault_points
 from system.cli.main import main
 from system.runs.loaded_agent import LoadedAgent, load_agent
-from tests.support.tiny_runs import finish_run, learner_digest, read_summary, write_tiny_config
-
-SECTION: dict[str, Any] = {
-    "family": "differentiable",
-    "differentiable": {
-        "model": {"kind": "ensemble", "width": 16, "layers": 1, "members": 2},
-        "training": {"warmup_steps": 2},
-        "critic": {"hidden_width": 16, "hidden_layers": 2, "batch_size": 16},
-    },
-    "planner": {
-        "guidance": "return",
-        "num_candidates": 32,
-        "ascent": {"num_noise": 4, "rate": 0.05, "persistent": True, "uncertainty_penalty": 0.01},
-    },
-    "online": {"explore_with": "configured", "evaluate_every_env_steps": 1000},
-    "evaluation": {"policies": ["rebrac", "gradient_mpc"]},
-}
-
-
-def write_config(folder: Path, **changes: Any) -> Path:
-    merged = dict(SECTION)
-    for key, value in changes.items():
-        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-    return write_tiny_config(folder, **merged)
+from tests.support.tiny_families import write_gradient_config as write_config
+from tests.support.tiny_runs import finish_run, learner_digest, read_summary
 
 
 @pytest.fixture(scope="module")

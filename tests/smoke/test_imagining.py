@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
@@ -12,32 +11,11 @@ from system import fault_points
 from system.cli.main import main
 from system.data.imagined_rollouts import ImaginedRollouts
 from system.data.store.episodes import EpisodeStore
+from tests.support.tiny_families import IMAGINATION, MEASURED
+from tests.support.tiny_families import write_imagination_config as write_config
 from tests.support.tiny_runs import DATASET, finish_run, learner_digest, read_summary, run_o2o, write_tiny_config
 
-OWN: dict[str, Any] = {
-    "model": {"context_length": 5, "width": 16, "num_layers": 1, "num_heads": 2},
-    "world": {"hidden_width": 16},
-    "critic": {"hidden_width": 16, "batch_size": 16, "updates_per_step": 1},
-    "training": {"batch_size": 8, "warmup_steps": 2, "foundation_share": 0.5},
-    "augmentation": {"horizon": 2, "ratio": 1.0, "refresh_every_env_steps": 30},
-}
 POLICIES = ["quasi_optimal", "imagined_mpc", "ipd", "decision_transformer"]
-MEASURED = ["imagined_mpc", "ipd"]
-
-
-def write_config(folder: Path, **changes: Any) -> Path:
-    return write_tiny_config(
-        folder,
-        **{
-            "family": "imagination",
-            "imagination": OWN,
-            "planner": {"horizon": 2, "num_candidates": 3, "td_lambda": 1.0},
-            "evaluation": {"policies": MEASURED, "ranked_states": 0, "film_steps": 0},
-            **changes,
-        },
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a finished run."""
@@ -165,7 +143,7 @@ def test_what_cannot_be_imagined_is_refused_in_one_line(
 
 
 def test_a_run_without_augmentation_imagines_nothing(tmp_path: Path) -> None:
-    own = {**OWN, "augmentation": {"ratio": 0.0, "horizon": 2}}
+    own = {**IMAGINATION, "augmentation": {"ratio": 0.0, "horizon": 2}}
     config = write_config(tmp_path, imagination=own, online={"env_steps": 0})
     finish_run(tmp_path, config)
     assert read_summary(tmp_path / "run")["imagined"] == []
@@ -175,7 +153,7 @@ def test_a_run_without_augmentation_imagines_nothing(tmp_path: Path) -> None:
 def test_windows_too_short_for_what_is_imagined_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = write_config(tmp_path, imagination={**OWN, "augmentation": {"horizon": 5}})
+    config = write_config(tmp_path, imagination={**IMAGINATION, "augmentation": {"horizon": 5}})
     assert main(["run", str(config), "--run-dir", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
