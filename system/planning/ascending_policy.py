@@ -65,7 +65,8 @@ class AscendingPolicy:
 
     def _replay(self, context: Context, generator: torch.Generator) -> Plan:
         self._generator.set_state(generator.get_state())
-        plan = Plan(**self._decide(context_tensors(context)))
+        tensors: dict[str, Any] = self._decide(context_tensors(context))
+        plan = Plan(**tensors)
         generator.set_state(self._generator.get_state())
         check_action(plan.action)
         return plan
