@@ -5,8 +5,10 @@ launched. Recorded as a CUDA graph all of them are launched by one call. A recor
 and for tensors that stay where they are: whoever replaces a parameter or a moment has to `forget`.
 """
 
+import gc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,7 +100,11 @@ class CudaRecorder:
         return outputs
 
     def record(self, work: Work, inputs: Tensors) -> Recording:
-        """Other threads may use the device meanwhile."""
+        """Other threads may use the device meanwhile.
+
+        Raises:
+            RuntimeError: it cannot be recorded; the generators are as before.
+        """
         kept = {name: value.clone() for name, value in inputs.items()}
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
@@ -106,9 +112,27 @@ class CudaRecorder:
         recorded = torch.cuda.graph(
             graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
         )
-        with recorded:
-            outputs = work(kept)
+        try:
+            with _no_garbage_collection(), recorded:
+                outputs = work(kept)
+        except RuntimeError:
+            # A recording that broke off leaves its generators waiting for the rest of it.
+            for generator in self.generators:
+                generator.graphsafe_set_state(generator.clone_state())
+            raise
         return Recording(kept, outputs, graph.replay)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A graph of earlier work that is collected while another one is recorded spoils the recording."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class GraphedStep(EagerStep):

@@ -18,7 +18,7 @@ from system.families.differentiable.policies import make_policy as make_gradient
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.learner import M3PCLearner
 from system.families.masked_trajectory.policies import make_policy
-from system.models.graphed_step import GraphedStep
+from system.models.graphed_step import GraphedStep, Tensors, repeated_step
 from system.planning.accelerated_model import AcceleratedModel
 from system.planning.acting import Policy
 from system.types import TaskSpec
@@ -72,6 +72,40 @@ def test_recorded_planning_decides_as_any_other(precision: str) -> None:
             for policy, generator in zip(policies, generators, strict=True)
         )
         assert np.allclose(ours, theirs, atol=1e-4 if precision == "float32" else 0.05)
+
+
+def test_work_that_cannot_be_recorded_goes_on_drawing() -> None:
+    device = torch.device("cuda")
+    generator = torch.Generator(device)
+
+    def looking(inputs: Tensors) -> Tensors:
+        drawn = torch.rand(2, generator=generator, device=device)
+        return {"drawn": drawn + float(drawn.sum())}
+
+    step = repeated_step(looking, device, graphed=True, generators=[generator])
+    inputs = {"number": torch.ones(1)}
+    drawn = [step(inputs)["drawn"]]
+    with pytest.warns(UserWarning, match="cannot be recorded"):
+        drawn.append(step(inputs)["drawn"])
+    drawn.append(step(inputs)["drawn"])
+    assert len({tuple(each.tolist()) for each in drawn}) == 3
+
+
+def test_a_recording_outlives_garbage_of_earlier_ones() -> None:
+    device = torch.device("cuda")
+
+    def littering(inputs: Tensors) -> Tensors:
+        for _ in range(2000):
+            cycle: list[object] = []
+            cycle.append(cycle)
+        return {"twice": 2.0 * inputs["number"]}
+
+    for _ in range(5):
+        step = repeated_step(littering, device, graphed=True)
+        step.itself = step  # type: ignore[attr-defined]
+        found = [step({"number": torch.full((1,), value)})["twice"].item() for value in (1.0, 2.0, 3.0)]
+        assert found == [2.0, 4.0, 6.0]
+        del step
 
 
 @pytest.mark.parametrize("kind", ["mean_flow", "diffusion", "ensemble"])

@@ -1,5 +1,6 @@
 """Recorded work: when it is recorded, what a replay reads and gives, and that updates can be recorded at all."""
 
+import gc
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from system.families.masked_trajectory.learner import M3PCLearner
 from system.families.world_action import learner as world_module
 from system.families.world_action.learner import WorldActionLearner
 from system.models.graphed_step import (
+    CudaRecorder,
     EagerStep,
     GraphedStep,
     Recording,
@@ -78,6 +80,56 @@ def test_work_that_cannot_be_recorded_is_done_all_the_same() -> None:
     with pytest.warns(UserWarning, match="cpu: work cannot be recorded.*not permitted when stream is capturing"):
         assert step({"number": torch.ones(1)})["twice"].item() == 2.0
     assert step({"number": torch.ones(1)})["twice"].item() == 2.0
+
+
+class FakeGraph:
+    """What `torch.cuda` has for recordings, where there is none."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.registered: list[object] = []
+
+    def register_generator_state(self, generator: object) -> None:
+        self.registered.append(generator)
+
+    def replay(self) -> None:
+        raise AssertionError
+
+    def __enter__(self) -> None:
+        assert not gc.isenabled(), "a collected graph would spoil the recording"
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class FakeGenerator(torch.Generator):
+    states: int = 0
+
+    def clone_state(self) -> torch.Generator:
+        return torch.Generator()
+
+    def graphsafe_set_state(self, state: torch.Generator) -> None:
+        self.states += 1
+
+
+def test_nothing_is_collected_while_recording_and_generators_outlive_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("Stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    generator = FakeGenerator()
+    recorder = CudaRecorder(torch.device("cuda"), [generator])
+
+    def broken(inputs: Tensors) -> Tensors:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    assert recorder.record(double, {"number": torch.ones(2)}).outputs["twice"].tolist() == [2.0, 2.0]
+    assert gc.isenabled()
+    assert generator.states == 0
+    with pytest.raises(RuntimeError, match="previous error"):
+        recorder.record(broken, {"number": torch.ones(2)})
+    assert gc.isenabled()
+    assert generator.states == 1
 
 
 def test_without_a_graph_the_work_is_called() -> None:
