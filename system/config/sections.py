@@ -130,10 +130,16 @@ class PlannerConfig:
         "float32", doc="of models while planning; bfloat16: large ones are about twice as fast, nearly the same"
     )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
-    select: Literal["sample", "expectation", "argmax"] = setting(
-        "expectation", doc="how evaluation picks; exploration always samples"
+    select: Literal["sample", "expectation", "unsquashed_expectation", "argmax"] = setting(
+        "unsquashed_expectation",
+        doc="how evaluation picks: a draw, the mean, the mean before tanh, the best; exploration always draws",
     )
     ascent: AscentConfig = field(default_factory=AscentConfig)
+
+    @property
+    def expects(self) -> bool:
+        """Whether candidates are averaged, which numbers of actions can only vote for."""
+        return self.select in ("expectation", "unsquashed_expectation")
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,10 @@ def beam_search(
         `imagined_terminated` [B, A] says whether the last of the actions ended the episode.
 
     Raises:
-        PlannerError: `select` is `expectation` (numbers of actions have no mean), an environment has no valid
+        PlannerError: `select` is an expectation (numbers of actions have no mean), an environment has no valid
             action, or the model returned NaN or +inf.
     """
-    if config.select == "expectation":
+    if config.expects:
         raise PlannerError("planner.select: discrete actions have no expectation; use sample or argmax")
     carry, values = model.begin(context)
     root = _root(values, context.tokens[:, -1])

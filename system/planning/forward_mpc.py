@@ -69,7 +69,7 @@ def forward_mpc(
     else:
         action = choose_action(first_actions, probabilities, utilities, config.select)
         best = utilities.argmax(dim=-1)
-        selected = torch.full_like(best, -1) if config.select == "expectation" else best
+        selected = torch.full_like(best, -1) if config.expects else best
     return Plan(
         action=action.clamp(-1.0, 1.0) if action.is_floating_point() else action,
         first_actions=first_actions,

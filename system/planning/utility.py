@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
 from system.errors import PlannerError, ShapeError
+from system.models.distributions import ACTION_LIMIT
 
 
 def td_lambda_utility(
@@ -150,11 +151,15 @@ def choose_action(
     Args:
         first_actions, probabilities, utilities: of the candidates, as in `Plan`.
         select: `expectation`: the P-weighted mean of the first actions, and as discrete ones have none, the
-            action whose candidates have the most P together; `argmax`: the first action of the candidate with
-            the highest utility, the earliest of equal ones.
+            action whose candidates have the most P together; `unsquashed_expectation`: tanh of the mean of what
+            was squashed by it, which without guidance is the proposals' mode; `argmax`: the first action of the
+            candidate with the highest utility, the earliest of equal ones.
     """
+    if select == "unsquashed_expectation" and first_actions.is_floating_point():
+        unsquashed = torch.atanh(first_actions.clamp(-ACTION_LIMIT, ACTION_LIMIT))
+        return (probabilities[..., None] * unsquashed).sum(1).tanh()
     if select == "expectation" and first_actions.is_floating_point():
         return (probabilities[..., None] * first_actions).sum(1)
-    if select == "expectation":
+    if select in ("expectation", "unsquashed_expectation"):
         return action_probabilities(first_actions, probabilities).argmax(dim=-1)
     return first_actions[torch.arange(len(utilities), device=utilities.device), utilities.argmax(dim=-1)]

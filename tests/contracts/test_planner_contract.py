@@ -88,8 +88,12 @@ def run(planner: str, guide: str, agent: TrajectoryAgent, config: PlannerConfig)
     return PLANNERS[planner](GUIDES[guide](agent), context, config=config, generator=make_generator())
 
 
-def expectation(plan: Plan, probabilities: torch.Tensor, task: TaskSpec) -> torch.Tensor:
+def expectation(
+    plan: Plan, probabilities: torch.Tensor, task: TaskSpec, *, squashed: bool = True
+) -> torch.Tensor:
     """The weighted mean of the first actions, or the discrete action with the largest share of the weight."""
+    if not task.is_discrete and not squashed:
+        return torch.tanh((probabilities[..., None] * torch.atanh(plan.first_actions.clamp(-0.999, 0.999))).sum(1))
     if not task.is_discrete:
         return (probabilities[..., None] * plan.first_actions).sum(1)
     votes = [(probabilities * (plan.first_actions == action)).sum(1) for action in range(task.action_dim)]
@@ -99,7 +103,7 @@ def expectation(plan: Plan, probabilities: torch.Tensor, task: TaskSpec) -> torc
 @pytest.mark.parametrize("guide", GUIDES)
 @pytest.mark.parametrize("planner", PLANNERS)
 class TestEveryPlanner:
-    @pytest.mark.parametrize("select", ["sample", "expectation", "argmax"])
+    @pytest.mark.parametrize("select", ["sample", "expectation", "unsquashed_expectation", "argmax"])
     def test_a_plan_is_whole(self, planner: str, guide: str, select: str, agent: TrajectoryAgent) -> None:
         config = replace(CONFIG, select=select)
         plan = run(planner, guide, agent, config)
@@ -114,9 +118,11 @@ class TestEveryPlanner:
             assert plan.action.abs().max() <= 1.0
         assert torch.allclose(plan.probabilities.sum(-1), torch.ones(3))
         chosen = plan.first_actions[torch.arange(3), plan.selected]
-        if select == "expectation":
+        if "expectation" in select:
             assert plan.selected.tolist() == [-1, -1, -1]
-            assert torch.allclose(plan.action, expectation(plan, plan.probabilities, agent.task))
+            squashed = select == "expectation"
+            meant = expectation(plan, plan.probabilities, agent.task, squashed=squashed)
+            assert torch.allclose(plan.action, meant, atol=1e-5)
         else:
             assert torch.equal(plan.action, chosen)
         if select == "argmax":
@@ -148,7 +154,7 @@ class TestEveryPlanner:
     def test_no_guidance_is_the_mean_of_the_candidates(
         self, planner: str, guide: str, agent: TrajectoryAgent
     ) -> None:
-        plan = run(planner, guide, agent, replace(CONFIG, temperature=0.0))
+        plan = run(planner, guide, agent, replace(CONFIG, temperature=0.0, select="expectation"))
         equal = torch.full_like(plan.probabilities, 1.0 / CONFIG.num_candidates)
         assert torch.allclose(plan.action, expectation(plan, equal, agent.task), atol=1e-6)
 
@@ -162,14 +168,14 @@ class TestEveryPlanner:
             )
 
 
-@pytest.mark.parametrize("scale", ["raw", "standardized"])
+@pytest.mark.parametrize(("scale", "select"), [("raw", "expectation"), ("standardized", "unsquashed_expectation")])
 @pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize("guide", ["return", "critic"])
 @torch.no_grad()
 def test_forward_mpc_equals_the_plain_reference(
-    guide: str, horizon: int, scale: str, agent: TrajectoryAgent
+    guide: str, horizon: int, scale: str, select: str, agent: TrajectoryAgent
 ) -> None:
-    config = replace(CONFIG, horizon=horizon, utility_scale=scale, temperature=0.7)
+    config = replace(CONFIG, horizon=horizon, utility_scale=scale, temperature=0.7, select=select)
     context = make_context(agent.task, 3, horizon)
     plan = forward_mpc(GUIDES[guide](agent), context, config=config, generator=make_generator())
     critic = agent.values if guide == "critic" else None
@@ -298,9 +304,11 @@ class Bold:
         return Imagination(torch.zeros(*zeros.shape, 5), zeros, zeros)
 
 
-@pytest.mark.parametrize("select", ["sample", "expectation", "argmax"])
+@pytest.mark.parametrize("select", ["sample", "expectation", "unsquashed_expectation", "argmax"])
 @pytest.mark.parametrize("plan", PLANNERS.values(), ids=PLANNERS)
 def test_what_is_executed_lies_within_the_bounds(plan: Callable[..., Plan], select: str) -> None:
     context = make_context(TASKS["vectors"], 3, CONFIG.horizon)
     made = plan(Bold(), context, config=replace(CONFIG, select=select), generator=make_generator())
-    assert made.action.tolist() == [[-1.0, 1.0]] * 3
+    assert made.action.abs().max() <= 1.0
+    nearly = 1e-3 if select == "unsquashed_expectation" else 0.0
+    assert torch.allclose(made.action, torch.tensor([-1.0, 1.0]).expand(3, 2), atol=1.1 * nearly)

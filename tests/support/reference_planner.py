@@ -40,7 +40,7 @@ def reference_action(
             scaled = scaled / scaled.std(unbiased=False)
         weights = torch.exp(config.temperature * (scaled - scaled.max()))
         weights = weights / weights.sum()
-        actions.append(_chosen(weights, [each[0] for each in candidates]))
+        actions.append(_chosen(weights, [each[0] for each in candidates], config.select))
         utilities.append(torch.stack(scores))
     return torch.stack(actions), torch.stack(utilities)
 
@@ -67,8 +67,11 @@ def _categorical(
     return [list(each.T) for each in drawn.split(len(outputs[0]))]
 
 
-def _chosen(weights: torch.Tensor, first: list[torch.Tensor]) -> torch.Tensor:
-    """The weighted mean, or the number with the largest sum of weights."""
+def _chosen(weights: torch.Tensor, first: list[torch.Tensor], select: str) -> torch.Tensor:
+    """The weighted mean, of the actions or of what was squashed, or the number with the largest sum of weights."""
+    if first[0].is_floating_point() and select == "unsquashed_expectation":
+        before = [0.5 * torch.log((1.0 + each) / (1.0 - each)) for each in first]
+        return torch.stack([weight * each for weight, each in zip(weights, before, strict=True)]).sum(0).tanh()
     if first[0].is_floating_point():
         return torch.stack([weight * each for weight, each in zip(weights, first, strict=True)]).sum(0)
     votes: dict[int, float] = {}

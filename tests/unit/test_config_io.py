@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_refused_by_name(override: str, message: str) -> No
 def test_a_wrong_choice_names_the_nearest() -> None:
     assert refusal("planner.select=argmx").endswith("did you mean argmax?")
     assert refusal("evaluation.policies=[randm]").endswith("did you mean random?")
-    assert refusal("planner.select=xyz") == "planner.select: 'xyz' is not one of sample, expectation, argmax"
+    assert refusal("planner.guidance=xyz") == "planner.guidance: 'xyz' is not one of critic, return, none"
 
 
 @pytest.mark.parametrize(

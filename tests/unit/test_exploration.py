@@ -49,5 +49,11 @@ def test_a_share_of_the_episodes_draw_whatever_environment_they_are_played_in(
 def test_a_choice_is_the_mean_or_the_best_candidate() -> None:
     assert choose_action(FIRST_ACTIONS, PROBABILITIES, UTILITIES, "expectation").tolist() == [[0.5]]
     assert choose_action(FIRST_ACTIONS, PROBABILITIES, UTILITIES, "argmax").tolist() == [[-1.0]]
+    before = torch.tensor([[[-2.0], [0.5], [3.0]]])
+    weights = torch.tensor([[0.2, 0.5, 0.3]])
+    centre = choose_action(before.tanh(), weights, weights.log(), "unsquashed_expectation")
+    assert torch.allclose(centre, torch.tensor([[0.75]]).tanh())
+    certain = choose_action(torch.tensor([[[1.0]]]), torch.ones(1, 1), torch.zeros(1, 1), "unsquashed_expectation")
+    assert 0.998 < certain.item() < 1.0, "nothing is infinitely sure"
     tied = torch.tensor([[1.0, 1.0]])
     assert choose_action(FIRST_ACTIONS, PROBABILITIES, tied, "argmax").tolist() == [[-1.0]], "the first of equals"

@@ -200,8 +200,9 @@ def _planned(agent: TrajectoryAgent, planner: PlannerConfig, model: PlanningMode
 
 def _unguided(agent: TrajectoryAgent, config: RunConfig, planner: PlannerConfig) -> PlannedPolicy:
     """The candidates' mean or vote; the best of candidates that are all worth the same would be any of them."""
-    select = "expectation" if planner.select == "argmax" else planner.select
-    return _planned(agent, replace(planner, select=select), Unguided(agent.model, config.discount))
+    if planner.select != "sample":
+        planner = replace(planner, select="expectation")
+    return _planned(agent, planner, Unguided(agent.model, config.discount))
 
 
 def _reaching(agent: TrajectoryAgent, task: TaskSpec, planner: PlannerConfig, *, with_path: bool) -> GoalReaching:

@@ -116,8 +116,9 @@ def validate(config: RunConfig) -> None:
             f"data's actions: {NAME}.training.objective: jowa, {NAME}.training.clone_weight above 0"
         )
     _validate_objective(config)
-    if config.planner.select == "expectation":
-        raise ConfigError("planner.select: expectation is for continuous actions; did you mean argmax?")
+    if config.planner.expects:
+        select = config.planner.select
+        raise ConfigError(f"planner.select: {select} is for continuous actions; did you mean argmax?")
 
 
 def sizes(config: RunConfig) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class BeamSearchPolicy:
         self.agent = agent
         self.game = task.game
         self.imagination = WorldActionImagination(agent.model, config.discount, planner.support_threshold)
-        self.planner = replace(planner, select="argmax") if planner.select == "expectation" else planner
+        self.planner = replace(planner, select="argmax") if planner.expects else planner
 
     def act(self, history: History, rows: Int[np.ndarray, "R"], generator: torch.Generator) -> Decision:
         """Plans once for all the environments in `rows`."""
