@@ -131,7 +131,7 @@ class PlannerConfig:
     )
     target_return_ratio: float = setting(1.0, low=0.0, high=10.0, doc="of the target-return table")
     select: Literal["sample", "expectation", "unsquashed_expectation", "argmax"] = setting(
-        "unsquashed_expectation",
+        "expectation",
         doc="how evaluation picks: a draw, the mean, the mean before tanh, the best; exploration always draws",
     )
     ascent: AscentConfig = field(default_factory=AscentConfig)
