@@ -8,6 +8,9 @@
 Exploring draws candidate i with probability P[i]; evaluating executes Σ P[i] a^i_t or the best candidate. Discrete
 actions have no mean: the one whose candidates have the largest Σ P[i] is executed in its place.
 
+Deviation: `planner.select: unsquashed_expectation` executes tanh Σ P[i] tanh⁻¹ a^i_t. Without guidance the paper's
+mean is the mean of squashed draws, which on some data falls over where their mode walks.
+
 Source: M³PC section IV, "Forward M³PC for Reward Maximization".
 """
 

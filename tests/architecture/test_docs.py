@@ -100,17 +100,11 @@ def test_the_how_tos_name_every_field_of_their_record(page: str, record: type) -
 
 
 def test_figures_of_the_front_page_stand_in_the_results() -> None:
-    """Every score with its interval is a row of the table that has the commands."""
-    table = section((ROOT / "README.md").read_text(), "What comes out")
-    results = section((ROOT / "docs" / "results" / "mujoco.md").read_text(), "Hopper")
-    found = 0
-    for name, offline, online in re.findall(r"^\| `(\w+)`[^|]* \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE):
-        for stage, shown in (("offline", offline), ("online", online)):
-            score, low, high = re.findall(r"[\d.]+", shown)
-            row = rf"^\| {name} \| {stage} \| \d+ \| {score} \| {low} \| {high} \|"
-            assert re.search(row, results, re.MULTILINE), row
-            found += 1
-    assert found == 10
+    """Every difference with its interval is on a page that has the commands."""
+    shown = re.findall(r"[+−][\d.]+ \[[^\]]+\]", section((ROOT / "README.md").read_text(), "What comes out"))
+    results = " ".join(path.read_text() for path in (ROOT / "docs" / "results").glob("*.md"))
+    assert len(shown) >= 8
+    assert [each for each in shown if each not in results] == []
 
 
 def test_the_families_have_their_deviations_said() -> None:
