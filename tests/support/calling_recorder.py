@@ -1,10 +1,12 @@
 """A stand-in for what records CUDA graphs, where there is no GPU."""
 
 from collections.abc import Callable
+from types import ModuleType
 
+import pytest
 import torch
 
-from system.models.graphed_step import Recording, Tensors, Work
+from system.models.graphed_step import EagerStep, GraphedStep, Recording, Tensors, Work
 
 
 class CallingRecorder:
@@ -35,3 +37,17 @@ class CallingRecorder:
                 outputs.setdefault(name, torch.empty_like(value)).copy_(value)
 
         return Recording(kept, outputs, replay)
+
+
+def record_by_calling(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[CallingRecorder]:
+    """The recorders of the graphed steps that a module makes from now on, in order."""
+    recorders: list[CallingRecorder] = []
+
+    def step(work: Work, device: torch.device, *, graphed: bool, generators: object = ()) -> EagerStep:
+        if not graphed:
+            return EagerStep(work, device)
+        recorders.append(CallingRecorder())
+        return GraphedStep(work, device, recorders[-1])
+
+    monkeypatch.setattr(module, "repeated_step", step)
+    return recorders

@@ -11,12 +11,11 @@ from system.errors import PlannerError
 from system.families.differentiable.agent import WorldModelAgent
 from system.families.differentiable.config import DifferentiableConfig, WorldModelConfig
 from system.families.differentiable.policies import make_policy
-from system.models.graphed_step import EagerStep, GraphedStep, Work
 from system.planning import ascending_policy
 from system.planning.ascending_policy import AscendingPolicy
 from system.types import TaskSpec
 from tests.support import speed_subjects
-from tests.support.calling_recorder import CallingRecorder
+from tests.support.calling_recorder import CallingRecorder, record_by_calling
 
 TASK = TaskSpec("Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=20)
 
@@ -34,17 +33,8 @@ def make(name: str, *, persistent: bool = False) -> AscendingPolicy:
 
 @pytest.fixture()
 def recorders(monkeypatch: pytest.MonkeyPatch) -> list[CallingRecorder]:
-    made: list[CallingRecorder] = []
-
-    def step(work: Work, device: torch.device, *, graphed: bool, generators: object = ()) -> EagerStep:
-        if not graphed:
-            return EagerStep(work, device)
-        made.append(CallingRecorder())
-        return GraphedStep(work, device, made[-1])
-
-    monkeypatch.setattr(ascending_policy, "repeated_step", step)
     monkeypatch.setattr(ascending_policy, "records_decisions", lambda device: True)
-    return made
+    return record_by_calling(monkeypatch, ascending_policy)
 
 
 @pytest.mark.parametrize("name", ["gradient_mpc", "action_ascent"])

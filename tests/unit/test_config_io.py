@@ -207,6 +207,8 @@ def test_what_does_not_fit_is_refused_by_name(override: str, message: str) -> No
 def test_a_wrong_choice_names_the_nearest() -> None:
     assert refusal("planner.select=argmx").endswith("did you mean argmax?")
     assert refusal("evaluation.policies=[randm]").endswith("did you mean random?")
+    choices = "sample, expectation, unsquashed_expectation, argmax"
+    assert refusal("planner.select=xyz") == f"planner.select: 'xyz' is not one of {choices}"
     assert refusal("planner.guidance=xyz") == "planner.guidance: 'xyz' is not one of critic, return, none"
 
 

@@ -19,13 +19,12 @@ from system.families.masked_trajectory.model import Tokens
 from system.families.masked_trajectory.plan_imagination import imagine_plans
 from system.families.masked_trajectory.policies import make_policy
 from system.families.masked_trajectory.windows import action_distribution
-from system.models.graphed_step import EagerStep, GraphedStep, Work
 from system.planning import accelerated_model
 from system.planning.accelerated_model import AcceleratedModel, accelerated
 from system.planning.forward_mpc import forward_mpc
 from system.types import TaskSpec
 from tests.support import speed_subjects
-from tests.support.calling_recorder import CallingRecorder
+from tests.support.calling_recorder import record_by_calling
 
 CPU = torch.device("cpu")
 TASK = TaskSpec("Toy-v0", observation_dim=5, action_dim=2, max_episode_steps=20)
@@ -144,22 +143,9 @@ def test_critics_stay_in_full_precision() -> None:
     assert torch.equal(imagined.values, agent.values.q(imagined.observations, make_plans()))
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[CallingRecorder]:
-    recorders: list[CallingRecorder] = []
-
-    def step(work: Work, device: torch.device, *, graphed: bool, generators: object = ()) -> EagerStep:
-        if not graphed:
-            return EagerStep(work, device)
-        recorders.append(CallingRecorder())
-        return GraphedStep(work, device, recorders[-1])
-
-    monkeypatch.setattr(accelerated_model, "repeated_step", step)
-    return recorders
-
-
 @torch.no_grad()
 def test_recorded_planning_decides_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorders, agent = recorded(monkeypatch), make_agent()
+    recorders, agent = record_by_calling(monkeypatch, accelerated_model), make_agent()
     guided = CriticGuided(agent.model, agent.values, 0.99)
     replayed = AcceleratedModel(guided, CPU, "float32", graphed=True)
     config = PlannerConfig(horizon=HORIZON, num_candidates=COUNT, select="sample")
@@ -191,7 +177,7 @@ def test_where_algorithms_are_deterministic_nothing_is_recorded(monkeypatch: pyt
 
 
 def test_numbers_of_actions_are_drawn_without_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorders, agent = recorded(monkeypatch), make_agent(NUMBERS)
+    recorders, agent = record_by_calling(monkeypatch, accelerated_model), make_agent(NUMBERS)
     model = AcceleratedModel(ReturnGuided(agent.model, 0.99), CPU, "float32", graphed=True)
     config = PlannerConfig(horizon=HORIZON, num_candidates=COUNT)
     for _ in range(3):
