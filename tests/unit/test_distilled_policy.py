@@ -139,9 +139,9 @@ def make_imagined(count: int) -> ImaginedWindows:
     )
 
 
-@pytest.mark.parametrize(("ratio", "rows"), [(0.0, 0), (0.34, 2), (1.0, 4), (3.0, 6)])
-def test_a_batch_holds_imagined_windows_in_proportion(ratio: float, rows: int) -> None:
-    config = tiny_config(ratio=ratio)
+@pytest.mark.parametrize(("share", "rows"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_a_batch_holds_its_share_of_imagined_windows(share: float, rows: int) -> None:
+    config = with_method(CONFIG, training=replace(CONFIG.method.training, imagined_share=share))
     agent = tiny_agent(config, tiny_store(8))
     worker = make_worker(config)
     segments = worker._segments(UpdateRequest("offline", 4, 1), 4)

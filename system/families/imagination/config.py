@@ -68,6 +68,9 @@ class DistillationConfig:
         0.96, low=0.0, high=1.0, doc="δ of the value loss is this quantile of recent errors"
     )
     q_weight: float = setting(0.1, low=0.0, doc="α of eq. 26, of Q in standard deviations of the returns")
+    imagined_share: float = setting(
+        1.0, low=0.0, high=1.0, doc="of a batch's windows, those that are imagined, where anything was"
+    )
     judged_by: Literal["planner", "distilled"] = setting(
         "planner", doc="what acts for the run: sweeps compare it, and it explores where that is configured"
     )
@@ -95,12 +98,6 @@ class ImaginationConfig:
 def foundation_steps(config: RunConfig) -> int:
     """Update steps of pretraining that train world model and values; what is distilled follows."""
     return round(config.method.training.foundation_share * config.pretrain.update_steps)
-
-
-def imagined_share(config: RunConfig) -> float:
-    """Of a batch's segments, those that are imagined."""
-    ratio: float = config.method.augmentation.ratio
-    return ratio / (1.0 + ratio)
 
 
 def validate(config: RunConfig) -> None:

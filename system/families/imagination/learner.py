@@ -9,14 +9,12 @@ and the others, once the dataset has been imagined from, the distilled policy
 
     (a_t − π(past, asked_t, s_t))² − α Q(s_t, π(past, asked_t, s_t))              eq. 26
 
-over all steps of recorded windows and the imagined steps of imagined ones, which are N_aug / (1 + N_aug) of a
-batch. Online updates train all of it.
+over the imagined steps of windows that end with some, as algorithm 1 returns them, and over all steps of recorded
+windows where nothing was imagined or `training.imagined_share` leaves some. Online updates train all of it.
 
 Deviations from the paper, with the reason:
 
 - Q is the smallest target critic's in standard deviations of the returns, so that α means the same for every task;
-- recorded trajectories stay beside the imagined ones, in the proportion of their steps, where algorithm 1 returns
-  the imagined ones alone: without them a policy forgets states that nothing was imagined about;
 - AdamW with a cosine, and no dropout.
 
 Source: Imaginary Planning Distillation, sections 3.1, 3.2 and 3.4.
@@ -31,7 +29,7 @@ from torch import nn
 
 from system.config import RunConfig
 from system.families.imagination.agent import ImaginationAgent
-from system.families.imagination.config import foundation_steps, imagined_share
+from system.families.imagination.config import foundation_steps
 from system.families.imagination.imagined_windows import ImaginedWindows
 from system.models.graphed_step import Tensors, records_updates, repeated_step
 from system.models.optimizer_state import (
@@ -248,7 +246,7 @@ class ImaginationLearner:
     def _rows_to_replace(self, own: int, stage: str, step: int) -> tuple[np.ndarray, np.ndarray]:
         """This shard's rows that are to be imagined, evenly spread over the whole batch, and the windows drawn."""
         rank, number = self.shard
-        share, everyone = imagined_share(self.config), np.arange(own * number)
+        share, everyone = self.config.method.training.imagined_share, np.arange(own * number)
         generator = numpy_generator(self.config.seed, "imagined", stage, step)
         drawn = generator.integers(len(self.imagined), size=own * number)
         is_imagined = np.floor((everyone + 1) * share + 1e-9) > np.floor(everyone * share + 1e-9)
