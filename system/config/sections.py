@@ -70,9 +70,10 @@ class EnvironmentConfig:
 
     id: str | None = setting(None, doc="that Gymnasium knows; none: there is no simulator, only the data")
     kwargs: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"doc": "keyword arguments of the environment's constructor"}
+        default_factory=dict,
+        metadata={"doc": "arguments of its constructor; empty: those that the data say"},
     )
-    max_episode_steps: int | None = setting(None, low=1, doc="its time limit; None: as it is registered")
+    max_episode_steps: int | None = setting(None, low=1, doc="its time limit; None: as data say, or registered")
     reference_min: float | None = setting(None, doc="return scored 0; None: as established, or as the data say")
     reference_max: float | None = setting(None, doc="return scored 100; set both or neither")
 

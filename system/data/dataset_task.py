@@ -1,9 +1,9 @@
 """Which task data are of: the environment's that they name, compared with what they declare, or what they show."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from system.types import TaskSpec
 class Environments(Protocol):
     """The environments that data may name; nothing else is ever built from what they say."""
 
-    def get(self, environment_id: str, /) -> TaskSpec | None:
-        """The task of an environment that is known; None of another."""
+    def get(
+        self, environment_id: str, /, recorded: Mapping[str, Any], recorded_limit: int | None
+    ) -> TaskSpec | None:
+        """The task of an environment that is known, as the data were recorded in; None of another."""
         ...
 
 
@@ -39,7 +41,7 @@ def dataset_task(dataset_id: str, facts: SourceFacts, environments: Environments
     """
     if facts.environment_id is None:
         return None
-    task = environments.get(facts.environment_id)
+    task = environments.get(facts.environment_id, facts.environment_kwargs, facts.max_episode_steps)
     if task is None:
         shown = ascii(facts.environment_id[:60])
         raise DataError(

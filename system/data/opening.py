@@ -115,7 +115,9 @@ def open_source(
     name = options.name or str(path)
     facts = source.describe(path, options)
     if environment_id is not None:
-        facts = replace(facts, environment_id=None if environment_id == NO_ENVIRONMENT else environment_id)
+        known = environment_id != NO_ENVIRONMENT
+        facts = replace(facts, environment_id=environment_id if known else None, environment_kwargs={})
+        facts = replace(facts, max_episode_steps=None) if known else facts
     task = dataset_task(name, facts, environments)
     if task is None:
         if max_episode_steps is not None:

@@ -6,6 +6,7 @@ the user named. An entry point or specification that comes with a dataset is dat
 
 import copy
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -53,23 +54,51 @@ ATARI: Mapping[str, TaskSpec] = MappingProxyType(
 """Atari games by each id that datasets know them by; references are of random and of human play."""
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ -]{0,63}")
+
+
 class Environments:
     """The environments that data may name: Gymnasium's, made as a run's configuration says.
 
     Args:
-        config: keyword arguments, time limit and reference scores; its id is the caller's to look for.
+        config: keyword arguments and time limit, instead of those that data say; reference scores. Its id is the
+            caller's to look for.
     """
 
     def __init__(self, config: EnvironmentConfig | None = None) -> None:
         self.config = config or EnvironmentConfig()
 
-    def get(self, environment_id: str) -> TaskSpec | None:
+    def get(
+        self, environment_id: str, recorded: Mapping[str, Any] = NOTHING, recorded_limit: int | None = None
+    ) -> TaskSpec | None:
         """The task, or None where neither Gymnasium nor this package knows the id.
 
+        Args:
+            environment_id: exact.
+            recorded: keyword arguments of the environment that data are of: numbers, words and lists of them.
+            recorded_limit: its time limit; None where the data don't say.
+
         Raises:
-            ConfigError: it is known and cannot be made or handled.
+            ConfigError: it is known and cannot be made or handled, or data give it what is not taken from data.
         """
-        return find_task(environment_id, self.config) if is_known(environment_id) else None
+        if environment_id in ATARI:
+            return find_task(environment_id, self.config)
+        if not _is_registered(environment_id):
+            return None
+        config = self.config
+        if not config.kwargs:
+            arguments = {name: value for name, value in recorded.items() if name != "render_mode"}
+            for name, value in arguments.items():
+                if not _is_plain(value):
+                    raise ConfigError(
+                        f"environment.kwargs: {ascii(name)[:40]} = {ascii(value)[:60]} is not taken from data; "
+                        "name the arguments to be used"
+                    )
+            config = replace(config, kwargs=arguments)
+        if config.max_episode_steps is None:
+            config = replace(config, max_episode_steps=recorded_limit)
+        return find_task(environment_id, config)
 
 
 def is_known(environment_id: str) -> bool:
@@ -267,6 +296,14 @@ def _named(entry_point: Any) -> str | None:
     if entry_point is None or isinstance(entry_point, str):
         return entry_point
     return f"{entry_point.__module__}:{getattr(entry_point, '__qualname__', type(entry_point).__qualname__)}"
+
+
+def _is_plain(value: Any) -> bool:
+    """A number, a word that is no path, or a list of such."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    is_word = isinstance(value, str) and _PLAIN_WORD.fullmatch(value) is not None
+    return value is None or isinstance(value, int | float) or is_word
 
 
 def _is_registered(environment_id: str) -> bool:

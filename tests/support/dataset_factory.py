@@ -13,7 +13,17 @@ from system.types import Episode, TaskSpec
 TASK = TaskSpec(
     "Toy-v0", observation_dim=3, action_dim=2, max_episode_steps=6, reference_min=0.0, reference_max=10.0
 )
-ENVIRONMENTS = {"Toy-v0": TASK}
+
+
+class KnownTasks(dict[str, TaskSpec]):
+    """Tasks by the ids of environments that were never made, whatever data say of how they were."""
+
+    def get(self, environment_id: str, recorded: object = None, recorded_limit: object = None) -> TaskSpec | None:
+        """The task of that id."""
+        return super().get(environment_id)
+
+
+ENVIRONMENTS = KnownTasks({"Toy-v0": TASK})
 SPECIFICATION = json.dumps({"id": "Toy-v0", "entry_point": "toy:Toy", "max_episode_steps": 6, "kwargs": {}})
 ENDINGS = ("terminated", "time_limit", "cut")
 

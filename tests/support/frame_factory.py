@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from dataset_factory import KnownTasks
 from gymnasium.envs.registration import EnvSpec
 
 from system.data.writer import write_dataset
@@ -23,7 +24,7 @@ PONG = TaskSpec(
     game=39,
 )
 BREAKOUT = replace(PONG, environment_id="ALE/Breakout-v5", valid_actions=(0, 1, 3, 4), game=13)
-GAMES = {task.environment_id: task for task in (PONG, BREAKOUT)}
+GAMES = KnownTasks({task.environment_id: task for task in (PONG, BREAKOUT)})
 
 
 def frame_episode(length: int, ending: str, seed: int = 0, task: TaskSpec = PONG) -> Episode:

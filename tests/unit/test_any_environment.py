@@ -181,6 +181,21 @@ def test_data_may_name_what_is_known_and_nothing_else() -> None:
     assert environments.get("Nothing-v0") is None
 
 
+def test_data_say_how_their_environment_was_made_unless_the_configuration_does() -> None:
+    recorded = {"goal": 4.0, "render_mode": "rgb_array"}
+    assert Environments().get(RESERVOIR, recorded, 7) == find_task(
+        RESERVOIR, EnvironmentConfig(kwargs={"goal": 4.0}, max_episode_steps=7)
+    )
+    own = EnvironmentConfig(kwargs={"goal": 2.0}, max_episode_steps=3)
+    assert Environments(own).get(RESERVOIR, {**recorded, "file": "/etc/passwd"}, 7) == find_task(RESERVOIR, own)
+
+
+@pytest.mark.parametrize("value", ["/etc/passwd", "..", {"path": "model.xml"}, [["a/b"]], "x" * 80])
+def test_data_give_no_path_and_no_structure_to_an_environment(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"environment\.kwargs: .file. = .* is not taken from data"):
+        Environments().get(RESERVOIR, {"file": value})
+
+
 def test_references_are_established_ones_alone() -> None:
     assert find_task("Hopper-v4").reference_max == find_task("Hopper-v5").reference_max == 3234.3
     assert find_task("Ant-v5").reference_max is None

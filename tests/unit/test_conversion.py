@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from dataset_factory import SPECIFICATION, TASK, make_episode, make_episodes
+from dataset_factory import SPECIFICATION, TASK, KnownTasks, make_episode, make_episodes
 from file_factory import d4rl_columns, ogbench_columns, read_file, write_d4rl, write_ogbench, write_robomimic
 
 from system.cli.main import main
@@ -24,8 +24,9 @@ ID = "toy/converted-v0"
 
 
 def convert_file(file: Path, task: TaskSpec = TASK, **options: bool) -> Conversion:
+    known = KnownTasks({task.environment_id: task})
     return convert(
-        open_source(source_of(file), file, ReadOptions(), {task.environment_id: task}, task.environment_id),
+        open_source(source_of(file), file, ReadOptions(), known, task.environment_id),
         ID,
         root=file.parent / "datasets",
         environment_specification=SPECIFICATION,
@@ -41,7 +42,7 @@ def test_actions_in_other_bounds_are_as_exact_as_in_the_file(tmp_path: Path, low
     task = replace(TASK, action_low=low, action_high=high)
     convert_file(file, task)
     config = DatasetConfig(id=ID, path=str(tmp_path / "datasets"), download=False)
-    store = load_dataset(config, environments={"Toy-v0": task}, discount=0.9).store
+    store = load_dataset(config, environments=KnownTasks({"Toy-v0": task}), discount=0.9).store
     for index, raw in enumerate(read_file(file, task)):
         np.testing.assert_array_equal(store.episode(index).actions, to_episode(raw, task).actions)
 
@@ -107,7 +108,7 @@ def test_data_alone_keep_their_time_limit_and_the_names_of_their_parts(tmp_path:
     words = ["data", "convert", str(file), ID, "--path", str(tmp_path / "datasets")]
     assert main(words) == 0
     configs = DatasetConfig(file=str(file)), DatasetConfig(id=ID, path=str(tmp_path / "datasets"), download=False)
-    first, second = (load_dataset(config, environments={}, discount=0.9) for config in configs)
+    first, second = (load_dataset(config, environments=KnownTasks({}), discount=0.9) for config in configs)
     assert second.store.complete.tolist() == first.store.complete.tolist() == [True, False]
     assert replace(second.task, environment_id="") == replace(first.task, environment_id="")
     assert second.task.observation_slices == (("object", 0, 2), ("robot0_eef_pos", 2, 3))

@@ -11,6 +11,7 @@ from dataset_factory import (
     ENVIRONMENTS,
     SPECIFICATION,
     TASK,
+    KnownTasks,
     edit_file,
     edit_metadata,
     make_dataset,
@@ -70,7 +71,7 @@ def test_actions_are_rescaled_from_the_environments_bounds(tmp_path: Path) -> No
         stored = file["episode_0/actions"][()]
     assert stored.min() < -1.0
     config = DatasetConfig(id="toy/mixed-v0", path=str(tmp_path), download=False)
-    loaded = load_dataset(config, environments={"Toy-v0": task}, discount=0.9)
+    loaded = load_dataset(config, environments=KnownTasks({"Toy-v0": task}), discount=0.9)
     np.testing.assert_allclose(loaded.store.episode(0).actions, make_episodes()[0].actions, atol=1e-6)
     np.testing.assert_allclose(stored, -3.0 + 2.0 * (loaded.store.episode(0).actions + 1.0), atol=1e-6)
     assert (loaded.task.action_low, loaded.task.action_high) == (-3.0, 1.0)
@@ -248,7 +249,7 @@ def test_the_cache_depends_on_content_discount_and_time_limit(
     config = DatasetConfig(id="toy/mixed-v0", path=str(tmp_path), download=False)
     other = load_dataset(config, environments=ENVIRONMENTS, discount=0.5, cache_folder=tmp_path / "cache")
     assert other.store.discount == 0.5
-    longer = {"Toy-v0": replace(TASK, max_episode_steps=9)}
+    longer = KnownTasks({"Toy-v0": replace(TASK, max_episode_steps=9)})
     other = load_dataset(config, environments=longer, discount=0.9, cache_folder=tmp_path / "cache")
     assert not other.store.complete[1]
     edit_file(data, lambda file: file["episode_0/rewards"].__setitem__(0, 42.0))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_factory import ENVIRONMENTS, TASK, make_episode, make_episodes
+from dataset_factory import ENVIRONMENTS, TASK, KnownTasks, make_episode, make_episodes
 from file_factory import (
     LAYOUTS,
     d4rl_columns,
@@ -93,7 +93,7 @@ def test_data_that_never_show_the_last_action_are_of_their_environment(tmp_path:
     for count, known in ((4, True), (3, True), (2, False)):
         task = replace(TASK, action_dim=count, valid_actions=tuple(range(count)))
         config = DatasetConfig(file=str(file))
-        arguments = {"environments": {"Toy-v0": task}, "environment_id": "Toy-v0", "discount": 0.9}
+        arguments = {"environments": KnownTasks({"Toy-v0": task}), "environment_id": "Toy-v0", "discount": 0.9}
         if known:
             assert load_dataset(config, **arguments).store.num_episodes == 5
         else:

@@ -11,7 +11,7 @@ import own_environments  # noqa: F401  registers them
 import pytest
 from dataset_factory import ENVIRONMENTS, TASK, edit_file, edit_metadata, make_dataset, make_episode
 
-from system.config import DatasetConfig
+from system.config import DatasetConfig, EnvironmentConfig
 from system.data.loading import LoadedDataset, load_dataset
 from system.data.writer import write_dataset
 from system.envs.registry import Environments, environment_specification, find_task
@@ -38,6 +38,17 @@ def written(root: Path, task: Any, episodes: list[Episode]) -> Path:
         description="toy",
     )
     return folder / "data"
+
+
+def test_episodes_are_of_the_environment_as_it_was_made_for_them(tmp_path: Path) -> None:
+    task = find_task("Own/Reservoir-v0", EnvironmentConfig(kwargs={"goal": 4.0}, max_episode_steps=4))
+    data = written(tmp_path, task, [make_episode(4, "time_limit", seed, task) for seed in range(3)])
+    loaded = load(tmp_path)
+    assert loaded.task == task and loaded.store.complete.all()
+    other = {"id": "Own/Reservoir-v0", "kwargs": {"goal": 5.0}, "max_episode_steps": 6}
+    edit_metadata(data, eval_env_spec=json.dumps(other))
+    assert load(tmp_path).task.environment_kwargs == {"goal": 5.0}
+    assert load(tmp_path, environment_id="Own/Reservoir-v0").task == RESERVOIR
 
 
 def test_unequal_bounds_are_kept_and_compared(tmp_path: Path) -> None:
@@ -152,7 +163,7 @@ def test_data_that_name_no_environment_are_a_task_of_their_own(tmp_path: Path) -
 
 
 def test_a_time_limit_that_a_person_names_ends_episodes_of_data_alone(tmp_path: Path) -> None:
-    make_dataset(tmp_path)
+    edit_metadata(make_dataset(tmp_path), env_spec=None, eval_env_spec=None)
     alone = load(tmp_path, environment_id="none")
     lengths, ended = alone.store.lengths, alone.store.truncated
     assert ended.any() and not alone.store.complete[ended].any()

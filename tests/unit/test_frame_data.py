@@ -9,7 +9,7 @@ import h5py
 import minari
 import numpy as np
 import pytest
-from dataset_factory import ENVIRONMENTS, edit_file, edit_metadata, make_dataset, replace_array
+from dataset_factory import ENVIRONMENTS, KnownTasks, edit_file, edit_metadata, make_dataset, replace_array
 from frame_factory import (
     BREAKOUT,
     GAMES,
@@ -179,7 +179,7 @@ def test_the_cache_depends_on_the_game_and_its_actions(tmp_path: Path) -> None:
     config = DatasetConfig(id=ID, path=str(tmp_path), download=False)
 
     def load_as(task: object) -> LoadedDataset:
-        environments = {"ALE/Pong-v5": task}
+        environments = KnownTasks({"ALE/Pong-v5": task})
         return load_dataset(config, environments=environments, discount=0.9, cache_folder=tmp_path / "cache")
 
     assert load_as(PONG).store.game.tolist() == [39] * 5
@@ -205,7 +205,7 @@ def test_several_games_are_loaded_together(tmp_path: Path) -> None:
     frame_dataset(tmp_path, "toy/pong-v0")
     frame_dataset(tmp_path, "toy/breakout-v0", task=BREAKOUT)
     make_dataset(tmp_path, "toy/vectors-v0")
-    environments = {**GAMES, **ENVIRONMENTS}
+    environments = KnownTasks({**GAMES, **ENVIRONMENTS})
 
     def load_all(*ids: str) -> list[LoadedDataset]:
         config = DatasetConfig(id=ids[0], also=ids[1:], path=str(tmp_path), download=False)

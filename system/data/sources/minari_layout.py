@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,13 @@ class DatasetMetadata:
     """What of a dataset's metadata is used.
 
     Attributes:
-        environment_id: id of the environment's specification; its entry point is never looked at. None where
-            there is no specification.
+        environment_id: of the environment's specification; None where there is none.
         total_episodes: as declared; None if it is not.
         observation_space, action_space: None where the metadata lack them; of observations in parts the flat
             vector's.
         observation_names: of the flat vector's dimensions; empty where the parts have no names.
-        max_episode_steps: the time limit of data without an environment; None of others.
+        environment_kwargs: what its constructor was given, as it stands there.
+        max_episode_steps: the time limit; None where neither specification nor metadata say.
         notes: that the steps were imagined, and by what, where they were.
         reference_min, reference_max: returns scored 0 and 100; both or neither.
         sticky_probability: with which the environment repeated the last action instead (Atari); None where
@@ -113,6 +113,7 @@ class DatasetMetadata:
     reference_max: float | None
     sticky_probability: float | None
     observation_names: tuple[str, ...] = ()
+    environment_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -184,18 +185,20 @@ def read_metadata(dataset_id: str, folder: Path) -> DatasetMetadata:
     content = _read_content(dataset_id, folder)
     total = content.get("total_episodes")
     reference_min, reference_max = _references(content)
-    environment_id, sticky_probability = _environment(dataset_id, content)
+    recorded, played = _specifications(dataset_id, content)
+    environment_id, arguments = recorded.get("id"), played.get("kwargs")
     space = _embedded(dataset_id, content, "observation_space")
     parts = None if space is None or _is_image(space) else observation_parts(dataset_id, space)
-    limit = content.get("max_episode_steps")
+    limit = content.get("max_episode_steps", played.get("max_episode_steps"))
     return DatasetMetadata(
-        environment_id=environment_id,
+        environment_id=environment_id if isinstance(environment_id, str) else None,
+        environment_kwargs=arguments if isinstance(arguments, dict) else {},
         total_episodes=total if isinstance(total, int) else None,
         observation_space=_observation_space(space, parts),
         action_space=_action_space(dataset_id, content),
         reference_min=reference_min,
         reference_max=reference_max,
-        sticky_probability=sticky_probability,
+        sticky_probability=_sticky(recorded.get("kwargs")),
         observation_names=_names(parts or ()) or _given_names(content, sum(part.dim for part in parts or ())),
         max_episode_steps=limit if isinstance(limit, int) and limit > 0 else None,
         notes=_imagined(content.get("imagined")),
@@ -283,15 +286,16 @@ def _read_content(dataset_id: str, folder: Path) -> dict[str, Any]:
     return content
 
 
-def _environment(dataset_id: str, content: Mapping[str, Any]) -> tuple[str | None, float | None]:
-    """The specification's id, and how sticky actions were; entry point and wrappers are ignored."""
-    specification = _embedded(dataset_id, content, "env_spec")
-    environment_id = specification.get("id") if specification else None
-    if specification is None or not isinstance(environment_id, str):
-        return None, None
-    arguments = specification.get("kwargs")
+def _specifications(dataset_id: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the environment as it was recorded in, and as it is to be played. Entry points are never looked at."""
+    recorded, evaluated = (_embedded(dataset_id, content, key) or {} for key in ("env_spec", "eval_env_spec"))
+    return recorded, evaluated if evaluated.get("id") == recorded.get("id") else recorded
+
+
+def _sticky(arguments: Any) -> float | None:
+    """With which probability actions were repeated, if the specification's arguments say so."""
     sticky = arguments.get("repeat_action_probability") if isinstance(arguments, dict) else None
-    return environment_id, float(sticky) if isinstance(sticky, int | float) else None
+    return float(sticky) if isinstance(sticky, int | float) else None
 
 
 def _embedded(dataset_id: str, content: Mapping[str, Any], key: str) -> dict[str, Any] | None:

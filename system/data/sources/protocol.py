@@ -5,9 +5,10 @@ a call of `register_source`.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from system.data.raw_episode import RawEpisode
 from system.data.sources.minari_layout import BoxBounds, DiscreteSpace, ImageSpace
@@ -43,6 +44,7 @@ class SourceFacts:
     Attributes:
         observation_space, action_space: None where the file doesn't say; bounds are None where it doesn't.
         environment_id: None where the file names no environment of Gymnasium's.
+        environment_kwargs: what that environment's constructor was given, as the file says.
         max_episode_steps: the time limit; None where the file doesn't say.
         total_episodes: as declared; None if it is not.
         observation_names: of the dimensions; empty where they have none.
@@ -56,6 +58,7 @@ class SourceFacts:
     observation_space: BoxBounds | ImageSpace | None
     action_space: BoxBounds | DiscreteSpace | None
     environment_id: str | None = None
+    environment_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     total_episodes: int | None = None
     observation_names: tuple[str, ...] = ()
