@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from system.runs.checkpoint import package_versions
 from system.runs.run_directory import SUMMARY, RunDirectory
 from system.runs.saved_agent import SavedAgent, open_agent
 from system.tracking.console import ConsoleTracker
-from system.training.imagining import Imaginers, LocalImaginers, about_imagining, imagine_dataset
+from system.training.evaluator import LocalEvaluators
+from system.training.imagining import about_imagining, imagine_dataset
 from system.training.interruption import Interruption
 from system.training.preparation import prepare_data
+from system.training.protocols import Evaluators
 from system.training.results import VERSIONS
 
 AUTHOR = "offline-to-online"
@@ -90,14 +93,13 @@ def _imagine(
     data = prepare_data(config, folder.parent / "dataset-cache")
     imagining.begin(saved.agent, data, config)
     about = about_imagining(saved.agent, data.training, config)
-    with _imaginers(saved, data, arguments) as imaginers:
+    with _evaluators(saved, arguments) as evaluators:
         rollouts = imagine_dataset(
-            imaginers,
+            lambda chunks: evaluators.imagine(data.training, chunks, interruption.raise_if_asked),
             data.training,
             folder / CHUNKS,
             about,
             progress=lambda done, total: console.progress("imagine", done, total, "chunks"),
-            stop_if_asked=interruption.raise_if_asked,
             throw_away=False,
         )
     console.close()
@@ -129,19 +131,20 @@ def _imagine(
 
 
 @contextmanager
-def _imaginers(saved: SavedAgent, data: PreparedData, arguments: argparse.Namespace) -> Iterator[Imaginers]:
-    """In this process, or Ray actors."""
+def _evaluators(saved: SavedAgent, arguments: argparse.Namespace) -> Iterator[Evaluators]:
+    """What imagines: this process, or Ray actors."""
+    config, weights = replace(saved.config, evaluators=arguments.workers), saved.agent.state_dict()
     if arguments.workers == 0:
-        yield LocalImaginers(saved.agent, data.training, saved.config)
+        local = LocalEvaluators(saved.tasks, config)
+        local.set_weights(weights, 0)
+        yield local
         return
     from system.distributed.environment import prepare_environment
 
     prepare_environment(arguments.address)
-    from system.distributed.imaginer_group import imaginer_group
+    from system.distributed.evaluator_group import evaluators_over_ray
 
-    with imaginer_group(
-        saved.agent, data.task, data.training, saved.config, arguments.workers, arguments.address
-    ) as group:
+    with evaluators_over_ray(weights, saved.tasks, config, arguments.address) as group:
         yield group
 
 

@@ -19,7 +19,7 @@ from system.families.registry import family_of, policy_traits
 from system.files import write_json
 from system.runs.saved_agent import SavedAgent, open_agent
 from system.tracking.console import ConsoleTracker
-from system.training.evaluator import Evaluator
+from system.training.evaluator import Evaluator, go_on
 from system.training.preparation import prepare_data
 from system.training.protocols import EvaluationRequest, EvaluationResult
 from system.wording import one_of
@@ -229,6 +229,7 @@ def _measure(
     from system.distributed.environment import prepare_environment
 
     prepare_environment(address)
-    from system.distributed.evaluator_group import measure_over_ray
+    from system.distributed.evaluator_group import evaluators_over_ray
 
-    yield from measure_over_ray(saved.agent.state_dict(), saved.tasks, saved.config, requests, address)
+    with evaluators_over_ray(saved.agent.state_dict(), saved.tasks, saved.config, address) as evaluators:
+        yield from evaluators.measure(requests, go_on)

@@ -1,10 +1,13 @@
-"""Evaluators as Ray actors: each measures one policy at a time; what a lost one was at is measured by another."""
+"""Evaluators as Ray actors: each measures one policy, or imagines one chunk of a dataset, at a time.
+
+What a lost one was at is asked of another: answers depend on what was asked alone.
+"""
 
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from system.config import RunConfig
+from system.data.imagined_rollouts import ImaginedRollouts
+from system.data.store.episodes import EpisodeStore
 from system.distributed.calls import answer, describe
 from system.distributed.cluster import cluster_session
 from system.distributed.placement import (
@@ -23,8 +28,8 @@ from system.distributed.placement import (
 )
 from system.errors import WorkerLost
 from system.families.building import build_agent
-from system.training.evaluator import Evaluator, go_on
-from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
+from system.training.evaluator import Evaluator
+from system.training.protocols import EvaluationRequest, EvaluationResult, ImaginedChunk, Weights
 from system.types import TaskSpec
 
 WAIT_SECONDS = 1.0
@@ -48,10 +53,20 @@ class EvaluatorActor:
 
     def measure(self, request: EvaluationRequest, weights: Weights, version: int) -> EvaluationResult:
         """Answers one request with these weights."""
-        if version != self.version:
-            self.evaluator.agent.load_state_dict(dict(weights))
-            self.version = version
+        self._take(weights, version)
         return self.evaluator.measure(request)
+
+    def imagine(
+        self, chunk: ImaginedChunk, store: EpisodeStore, weights: Weights, version: int
+    ) -> ImaginedRollouts:
+        """Imagines one chunk with these weights."""
+        self._take(weights, version)
+        return self.evaluator.imagine(store, chunk)
+
+    def _take(self, weights: Weights, version: int) -> None:
+        if version != self.version:
+            self.evaluator.agent.load_state_dict({name: value.clone() for name, value in weights.items()})
+            self.version = version
 
 
 @dataclass
@@ -62,7 +77,7 @@ class _Member:
         actor: its handle.
         process_id: call whose answer is its process id, once it has started.
         has_started: it was seen to be there; until then it may be waiting for room.
-        result: of the request it is at, whose index is `request`; None while it is idle.
+        result: of the call it is at, whose index is `call`; None while it is idle.
         losses_in_a_row: of those in its place since one of them answered.
     """
 
@@ -70,7 +85,7 @@ class _Member:
     process_id: ray.ObjectRef
     has_started: bool = False
     result: ray.ObjectRef | None = None
-    request: int = -1
+    call: int = -1
     losses_in_a_row: int = 0
 
 
@@ -100,7 +115,7 @@ class EvaluatorGroup:
         self._members = [self._start(number) for number in range(config.evaluators)]
 
     def set_weights(self, weights: Weights, version: int) -> None:
-        """Puts the weights where every evaluator gets them with its next request."""
+        """Puts the weights where every evaluator gets them with its next call."""
         self._weights, self._version = ray.put(dict(weights)), version
 
     def measure(
@@ -113,29 +128,46 @@ class EvaluatorGroup:
             ClusterLost: for `placement.wait_seconds` there was no room for any evaluator.
             SystemFailure: an evaluator failed for a reason that a new one would not mend.
         """
-        waiting = deque(range(len(requests)))
+        yield from self._answers("measure", [(request,) for request in requests], pause)
+
+    def imagine(
+        self, store: EpisodeStore, chunks: Sequence[ImaginedChunk], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+        """Imagines chunks as they are finished; `pause` is called about once a second.
+
+        Raises:
+            WorkerLost, ClusterLost, SystemFailure: as of `measure`.
+        """
+        shared = ray.put(store)  # kept here: evaluators that are started anew are given it too
+        yield from self._answers("imagine", [(chunk, shared) for chunk in chunks], pause)
+
+    def _answers(
+        self, method: str, calls: Sequence[tuple[Any, ...]], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, Any]]:
+        """(index of a call, answer), as they come."""
+        waiting = deque(range(len(calls)))
         for member in self._members:
             member.result = None  # of an earlier call that was stopped
         alone_since = time.monotonic()
         while waiting or any(member.result is not None for member in self._members):
             pause()
-            self._hand_out(requests, waiting)
+            self._hand_out(method, calls, waiting)
             playing = {member.result: number for number, member in enumerate(self._members) if member.result}
             if not playing:
                 self._wait_for_anyone(alone_since)
                 continue
             alone_since = time.monotonic()
-            for call in ray.wait(list(playing), timeout=WAIT_SECONDS)[0]:
-                number = playing[call]
-                index = self._members[number].request
+            for result in ray.wait(list(playing), timeout=WAIT_SECONDS)[0]:
+                number = playing[result]
+                index = self._members[number].call
                 try:
-                    result = answer(call)
+                    found = answer(result)
                 except RayActorError as error:
                     self._replace(number, error)
                     waiting.appendleft(index)
                     continue
                 self._members[number].result, self._members[number].losses_in_a_row = None, 0
-                yield index, result
+                yield index, found
 
     def process_ids(self) -> dict[int, int]:
         """Evaluator → process id, of those that have started."""
@@ -154,12 +186,13 @@ class EvaluatorGroup:
             ray.kill(member.actor)
         self._places.close()
 
-    def _hand_out(self, requests: Sequence[EvaluationRequest], waiting: deque[int]) -> None:
-        """Gives every idle evaluator that is there the next request."""
+    def _hand_out(self, method: str, calls: Sequence[tuple[Any, ...]], waiting: deque[int]) -> None:
+        """Gives every idle evaluator that is there the next call."""
         for number, member in enumerate(self._members):
             if waiting and member.result is None and self._has_started(number):
-                member.request = waiting.popleft()
-                member.result = member.actor.measure.remote(requests[member.request], self._weights, self._version)
+                member.call = waiting.popleft()
+                asked = getattr(member.actor, method)
+                member.result = asked.remote(*calls[member.call], self._weights, self._version)
 
     def _has_started(self, number: int) -> bool:
         member = self._members[number]
@@ -194,29 +227,22 @@ class EvaluatorGroup:
         return _Member(actor, actor.process_id.remote())
 
 
-def measure_over_ray(
-    weights: Weights,
-    tasks: Sequence[TaskSpec],
-    config: RunConfig,
-    requests: Sequence[EvaluationRequest],
-    address: str | None,
-) -> Iterator[tuple[int, EvaluationResult]]:
-    """Measures with evaluators that begin and end here.
+@contextmanager
+def evaluators_over_ray(
+    weights: Weights, tasks: Sequence[TaskSpec], config: RunConfig, address: str | None
+) -> Iterator[EvaluatorGroup]:
+    """Evaluators that begin and end here.
 
     Args:
         weights: of the agent.
         tasks, config: as for `EvaluatorGroup`.
-        requests: what to measure.
-        address: of a running cluster; None starts one for this call.
-
-    Yields:
-        As `EvaluatorGroup.measure`.
+        address: of a running cluster; None starts one for them.
 
     Raises:
-        ClusterLost: the cluster does not answer or has no room; else as `EvaluatorGroup.measure`.
+        ClusterLost: the cluster does not answer or has no room.
     """
     cpus = evaluator_bundle(config)["CPU"]
     with cluster_session(address, num_cpus=cpus * config.evaluators, least_cpus=cpus):
         with closing(EvaluatorGroup(tasks, config)) as group:
             group.set_weights(weights, 0)
-            yield from group.measure(requests, go_on)
+            yield group

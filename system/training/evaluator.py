@@ -1,19 +1,21 @@
 """One evaluator: plays an agent's policies on the episodes of a purpose, so that what is chosen on some episodes
-is reported on others."""
+is reported on others; and imagines with the agent what a family learns from."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 from system.config import RunConfig
+from system.data.imagined_rollouts import ImaginedRollouts
+from system.data.store.episodes import EpisodeStore
 from system.evaluation.measurement import SCHEDULE_SEEDS, Measurer
 from system.families.building import build_agent
-from system.families.registry import Agent, policy_traits
+from system.families.registry import Agent, family_of, policy_traits
 from system.models.devices import prepare_process
-from system.training.protocols import EvaluationRequest, EvaluationResult, Weights
+from system.training.protocols import EvaluationRequest, EvaluationResult, ImaginedChunk, Weights
 from system.types import TaskSpec
 
 
 class Evaluator:
-    """Measures policies of one agent; an answer depends on its request and the agent's weights alone.
+    """Measures policies of one agent, and imagines with it; an answer depends on question and weights alone.
 
     Args:
         agent: in evaluation mode.
@@ -45,6 +47,13 @@ class Evaluator:
         if ratio is None and policy_traits(policy).conditioned:
             ratio, curve = measurer.choose_ratio(policy)
         return EvaluationResult(measurer.report(policy, ratio), curve, measurer.rank(policy, ratio))
+
+    def imagine(self, store: EpisodeStore, chunk: ImaginedChunk) -> ImaginedRollouts:
+        """Imagines from some episodes of a store."""
+        imagining = family_of(self.config).imagining
+        assert imagining is not None, "asked of families that imagine"
+        seed, episodes = chunk
+        return imagining.imagine(self.agent, store, episodes, self.config, seed)
 
     def close(self) -> None:
         """Frees the environments."""
@@ -84,6 +93,15 @@ class LocalEvaluators:
         assert self._evaluator is not None, "weights come first"
         for index, request in enumerate(requests):
             yield index, self._evaluator.measure(request, pause)
+
+    def imagine(
+        self, store: EpisodeStore, chunks: Sequence[ImaginedChunk], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+        """One chunk after the other; `pause` is called before each."""
+        assert self._evaluator is not None, "weights come first"
+        for index, chunk in enumerate(chunks):
+            pause()
+            yield index, self._evaluator.imagine(store, chunk)
 
     def close(self) -> None:
         """Frees the environments."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from system.config import RunConfig
 from system.config.loading import to_dict
+from system.data.imagined_rollouts import ImaginedRollouts
 from system.data.prepared import PreparedData
+from system.data.store.episodes import EpisodeStore
 from system.errors import CheckpointError, DataError, SystemFailure, WorkerLost
 from system.families.building import build_agent, load_agent
 from system.families.registry import Agent, family_of
@@ -23,6 +25,8 @@ from system.training.protocols import (
     SKIPPED,
     EvaluationRequest,
     EvaluationResult,
+    Evaluators,
+    ImaginedChunk,
     RolloutResult,
     Rollouts,
     Tracker,
@@ -64,7 +68,7 @@ class Experiment:
         self.writer = CheckpointWriter(run_dir.checkpoints, synchronous=config.deterministic)
         self.window = MetricWindow(config.tracking.every_update_steps)
         self._agent: Agent | None = None
-        self._agent_version = self._measured_version = self._broadcast_version = -1
+        self._agent_version = self._evaluators_version = self._broadcast_version = -1
         self._processes: dict[str, int] = {}
         self._restarts_told = -1
         self._last_save = self._stage_clock = time.monotonic()
@@ -154,11 +158,21 @@ class Experiment:
         Yields:
             Index of a request, and what came of it, in the order in which they are finished.
         """
-        evaluators, version = self.workers.evaluators, self.progress.weights_version
-        if self._measured_version != version:
-            evaluators.set_weights(self.workers.learners.weights(), version)
-            self._measured_version = version
-        yield from evaluators.measure(requests, self.stop_if_asked)
+        yield from self._evaluators().measure(requests, self.stop_if_asked)
+
+    def imagine(
+        self, store: EpisodeStore, chunks: Sequence[ImaginedChunk]
+    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+        """Imagines with the newest weights; a signal stops it between chunks.
+
+        Args:
+            store: what is imagined from.
+            chunks: what of it, each by itself.
+
+        Yields:
+            Index of a chunk, and what was imagined, in the order in which they are finished.
+        """
+        yield from self._evaluators().imagine(store, chunks, self.stop_if_asked)
 
     def agent(self) -> Agent:
         """The newest weights, in evaluation mode."""
@@ -302,6 +316,14 @@ class Experiment:
         """Waits for the last checkpoint; the workers are their owner's."""
         self.writer.close()
 
+    def _evaluators(self) -> Evaluators:
+        """With the newest weights."""
+        evaluators, version = self.workers.evaluators, self.progress.weights_version
+        if self._evaluators_version != version:
+            evaluators.set_weights(self.workers.learners.weights(), version)
+            self._evaluators_version = version
+        return evaluators
+
     def _content(self) -> CheckpointContent:
         documents: dict[str, Any] = {
             "progress": self.progress.to_dict(),
@@ -319,7 +341,7 @@ class Experiment:
         self.progress = Progress.from_dict(content.documents["progress"])
         if not self.config.deterministic and self.progress.stage == "online":
             self.take_replay_counters()
-        self._agent_version = self._measured_version = self._broadcast_version = -1
+        self._agent_version = self._evaluators_version = self._broadcast_version = -1
 
     def _count_losses(self) -> None:
         losses = self.workers.take_losses()

@@ -7,7 +7,7 @@ what was newly collected and a part of the dataset, on a schedule. What comes of
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save as save_tensors
@@ -20,73 +20,31 @@ from system.data.store.episodes import EpisodeStore, concatenate
 from system.evaluation.imagined_summary import describe, format_imagined
 from system.families.registry import Agent, Imagining, family_of
 from system.training.experiment import Experiment
+from system.training.protocols import ImaginedChunk
 
 FOLDER = "imagined"
 CHUNK_STEPS = 2000
-Seed = tuple[str | int, ...]
-
-
-class Imaginers(Protocol):
-    """One or more that imagine chunks of a store with an agent's newest weights."""
-
-    def imagine(
-        self, chunks: Sequence[tuple[Seed, Sequence[int]]], pause: Callable[[], None]
-    ) -> Iterator[tuple[int, ImaginedRollouts]]:
-        """Imagines chunks, in whatever order they are finished.
-
-        Args:
-            chunks: (path within the run's seed, episodes) each; an answer depends on these, agent and store alone.
-            pause: called again and again meanwhile; may raise to stop.
-
-        Yields:
-            Index of a chunk, and what was imagined.
-        """
-        ...
-
-
-class LocalImaginers:
-    """The in-process `Imaginers`.
-
-    Args:
-        agent: in evaluation mode.
-        store: what is imagined from.
-        config: of a family that imagines.
-    """
-
-    def __init__(self, agent: Agent, store: EpisodeStore, config: RunConfig) -> None:
-        self.agent = agent
-        self.store = store
-        self.config = config
-
-    def imagine(
-        self, chunks: Sequence[tuple[Seed, Sequence[int]]], pause: Callable[[], None]
-    ) -> Iterator[tuple[int, ImaginedRollouts]]:
-        """One chunk after the other."""
-        imagining = _imagining(self.config)
-        for index, (seed, episodes) in enumerate(chunks):
-            pause()
-            yield index, imagining.imagine(self.agent, self.store, episodes, self.config, seed)
+Imagine = Callable[[Sequence[ImaginedChunk]], Iterator[tuple[int, ImaginedRollouts]]]
+"""Chunks of a store → (index of a chunk, what was imagined of it), in whatever order they are finished."""
 
 
 def imagine_dataset(
-    imaginers: Imaginers,
+    imagine: Imagine,
     store: EpisodeStore,
     folder: Path,
     about: dict[str, Any],
     *,
     progress: Callable[[int, int], None],
-    stop_if_asked: Callable[[], None],
     throw_away: bool,
 ) -> ImaginedRollouts:
     """Imagines from every episode; what lies in the folder of an earlier attempt is not done again.
 
     Args:
-        imaginers: that imagine from the store.
+        imagine: from chunks of the store.
         store: the dataset.
         folder: of the finished chunks.
         about: what they follow from.
         progress: told (chunks done, chunks in all).
-        stop_if_asked: called between chunks; may raise.
         throw_away: what lies in the folder and follows from something else; otherwise it is in the way.
 
     Raises:
@@ -95,10 +53,10 @@ def imagine_dataset(
     chunks = chunks_of(store, CHUNK_STEPS)
     kept = ImaginedChunks(folder, about, len(chunks), throw_away=throw_away)
     missing = kept.missing()
-    asked: list[tuple[Seed, Sequence[int]]] = [(("offline", index), chunks[index]) for index in missing]
+    asked: list[ImaginedChunk] = [(("offline", index), chunks[index]) for index in missing]
     done = len(chunks) - len(missing)
     progress(done, len(chunks))
-    for place, rollouts in imaginers.imagine(asked, stop_if_asked):
+    for place, rollouts in imagine(asked):
         kept.put(missing[place], rollouts)
         fault_points.reach("imagining.chunk")
         done += 1
@@ -131,18 +89,17 @@ def imagine_offline_if_due(run: Experiment) -> None:
         return
     if imagining.update_step(run.config) != run.progress.pretrain_steps:
         return
-    agent, store, began = run.agent(), run.data.training, time.monotonic()
-    begun = imagining.begin(agent, run.data, run.config)
+    store, began = run.data.training, time.monotonic()
+    _begin(run, imagining)
     rollouts = imagine_dataset(
-        LocalImaginers(agent, store, run.config),
+        lambda chunks: run.imagine(store, chunks),
         store,
         run.run_dir.path / FOLDER,
-        about_imagining(agent, store, run.config),
+        about_imagining(run.agent(), store, run.config),
         progress=lambda done, total: run.tracker.progress("imagine", done, total, "chunks"),
-        stop_if_asked=run.stop_if_asked,
         throw_away=True,
     )
-    _take_in(run, imagining, begun, store, rollouts, "offline", time.monotonic() - began)
+    _take_in(run, imagining, store, rollouts, "offline", time.monotonic() - began)
     run.save()
 
 
@@ -156,17 +113,23 @@ def imagine_online_if_due(run: Experiment) -> None:
     every = imagining.every_env_steps(run.config)
     if every is None or progress.env_steps // every <= progress.imagined_refreshes:
         return
-    progress.imagined_refreshes = number = progress.env_steps // every
+    number, began = progress.env_steps // every, time.monotonic()
     store = _newly_seen(run, imagining, number)
-    progress.imagined_episodes = progress.episodes
-    if store is None:
-        return
-    agent, began = run.agent(), time.monotonic()
-    begun = imagining.begin(agent, run.data, run.config)
-    chunks = [(("online", number, index), each) for index, each in enumerate(chunks_of(store, CHUNK_STEPS))]
-    imagined = dict(LocalImaginers(agent, store, run.config).imagine(chunks, run.stop_if_asked))
+    if store is not None:
+        _imagine_online(run, imagining, store, number, began)
+    progress.imagined_refreshes, progress.imagined_episodes = number, progress.episodes
+
+
+def _imagine_online(
+    run: Experiment, imagining: Imagining, store: EpisodeStore, number: int, began: float
+) -> None:
+    """The refresh of that number; one that is stopped is done anew."""
+    _begin(run, imagining)
+    parts = chunks_of(store, CHUNK_STEPS)
+    chunks: list[ImaginedChunk] = [(("online", number, index), each) for index, each in enumerate(parts)]
+    imagined = dict(run.imagine(store, chunks))
     rollouts = join_rollouts([imagined[index] for index in range(len(chunks))])
-    _take_in(run, imagining, begun, store, rollouts, "online", time.monotonic() - began)
+    _take_in(run, imagining, store, rollouts, "online", time.monotonic() - began)
 
 
 def _newly_seen(run: Experiment, imagining: Imagining, number: int) -> EpisodeStore | None:
@@ -182,10 +145,16 @@ def _newly_seen(run: Experiment, imagining: Imagining, number: int) -> EpisodeSt
     return concatenate(parts) if parts else None
 
 
+def _begin(run: Experiment, imagining: Imagining) -> None:
+    """What imagining goes by, into the learners' state."""
+    learners = run.workers.learners
+    learners.load_state({**learners.state(), **imagining.begin(run.agent(), run.data, run.config)})
+    run.progress.weights_version += 1
+
+
 def _take_in(
     run: Experiment,
     imagining: Imagining,
-    begun: Any,
     store: EpisodeStore,
     rollouts: ImaginedRollouts,
     stage: str,
@@ -193,7 +162,7 @@ def _take_in(
 ) -> None:
     """Into the learners' state, the summary, and before whoever watches."""
     learners = run.workers.learners
-    state = {**learners.state(), **begun}
+    state = learners.state()
     learners.load_state({**state, **imagining.take_in(state, run.agent(), store, rollouts, run.config)})
     run.progress.weights_version += 1
     record = describe(rollouts, store.num_steps)

@@ -47,15 +47,19 @@ class OnlineStage:
             Interrupted: a signal came; a checkpoint was written first.
         """
         self._make_allowed_updates()  # those of a round that a stop cut in two
-        self.guard.evaluate_if_due()
+        self._imagine_and_judge()
         while not self._budget_spent():
             self._round() if self.lock_step else self._advance()
-            if family_of(self.run.config).imagining is not None:
-                imagine_online_if_due(self.run)
-            self.guard.evaluate_if_due()
+            self._imagine_and_judge()
             self.run.save_if_due()
         self._finish_pending()
         self.guard.judge_the_last()
+
+    def _imagine_and_judge(self) -> None:
+        """What is due between rounds, as the counters have it."""
+        if family_of(self.run.config).imagining is not None:
+            imagine_online_if_due(self.run)
+        self.guard.evaluate_if_due()
 
     def _round(self) -> None:
         """Lock-step: newest weights, whole episodes, then every update they allow."""

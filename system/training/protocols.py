@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from system.data.imagined_rollouts import ImaginedRollouts
 from system.data.replay.sampling import ReplayStats, SampleRequest
+from system.data.store.episodes import EpisodeStore
 from system.types import Episode, Measurement, SegmentBatch, TransitionBatch, UtilityRanking
 
 Weights = Mapping[str, torch.Tensor]
@@ -208,11 +210,15 @@ class EvaluationResult:
     ranking: UtilityRanking | None = None
 
 
+ImaginedChunk = tuple[tuple[str | int, ...], Sequence[int]]
+"""What is imagined at once: a path within the run's seed, and the episodes to imagine from."""
+
+
 class Evaluators(Protocol):
-    """One or more that play policies of the weights given last."""
+    """One or more that play policies of the weights given last, and imagine with them."""
 
     def set_weights(self, weights: Weights, version: int) -> None:
-        """Makes the weights those of the next measurements."""
+        """Makes the weights those of the next measurements and imagined chunks."""
         ...
 
     def measure(
@@ -226,6 +232,21 @@ class Evaluators(Protocol):
 
         Yields:
             Index of a request, and what came of it.
+        """
+        ...
+
+    def imagine(
+        self, store: EpisodeStore, chunks: Sequence[ImaginedChunk], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+        """Imagines from episodes of a store, chunk by chunk, in whatever order they are finished.
+
+        Args:
+            store: what is imagined from.
+            chunks: an answer depends on its chunk, the weights and the store alone.
+            pause: as of `measure`.
+
+        Yields:
+            Index of a chunk, and what was imagined.
         """
         ...
 

@@ -1,16 +1,24 @@
 """Imagined rollouts as bytes, episodes and chunks: nothing is lost, made twice, or taken for something else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from system.data.imagined_chunks import ImaginedChunks, chunks_of
 from system.data.imagined_rollouts import ImaginedRollouts, join_rollouts
+from system.data.prepared import PreparedData
+from system.data.store.episodes import EpisodeStore
 from system.errors import DataError, Interrupted
-from system.training.imagining import Seed, imagine_dataset
-from tests.support.tiny_imagination import tiny_store
+from system.families.imagination.imagining import imagine
+from system.families.imagination.learner import ImaginationLearner
+from system.runs.progress import Progress
+from system.training.experiment import Experiment
+from system.training.imagining import imagine_dataset, imagine_online_if_due
+from system.training.protocols import ImaginedChunk
+from tests.support.tiny_imagination import tiny_agent, tiny_config, tiny_store
 
 
 def make_rollouts(*lengths: int, first: int = 0) -> ImaginedRollouts:
@@ -67,12 +75,10 @@ class Counting:
     """Imagines what tells its chunk, last chunk first, and remembers what it was asked."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.asked: list[Seed] = []
+        self.asked: list[tuple[str | int, ...]] = []
         self.stop_after = stop_after
 
-    def imagine(
-        self, chunks: Sequence[tuple[Seed, Sequence[int]]], pause: Callable[[], None]
-    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+    def __call__(self, chunks: Sequence[ImaginedChunk]) -> Iterator[tuple[int, ImaginedRollouts]]:
         for done, (index, (seed, episodes)) in enumerate(reversed(list(enumerate(chunks)))):
             if done == self.stop_after:
                 raise Interrupted(15)
@@ -80,17 +86,16 @@ class Counting:
             yield index, make_rollouts(*(2 for _ in episodes), first=episodes[0])
 
 
-def imagine(
-    imaginers: Counting, folder: Path, monkeypatch: pytest.MonkeyPatch, model: str = "a"
+def imagine_toy(
+    counting: Counting, folder: Path, monkeypatch: pytest.MonkeyPatch, model: str = "a"
 ) -> ImaginedRollouts:
     monkeypatch.setattr("system.training.imagining.CHUNK_STEPS", 7)
     return imagine_dataset(
-        imaginers,
+        counting,
         tiny_store(3, 4, 9, 1, 1, 5),
         folder,
         {"model": model},
         progress=lambda done, total: None,
-        stop_if_asked=lambda: None,
         throw_away=False,
     )
 
@@ -98,14 +103,14 @@ def imagine(
 def test_a_map_that_was_stopped_goes_on_without_a_chunk_lost_or_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = imagine(Counting(), tmp_path / "whole", monkeypatch)
+    whole = imagine_toy(Counting(), tmp_path / "whole", monkeypatch)
     assert whole.episodes.tolist() == [0, 1, 2, 3, 4, 5]
     first, second, third = Counting(stop_after=1), Counting(stop_after=1), Counting()
     for each in (first, second):
         with pytest.raises(Interrupted):
-            imagine(each, tmp_path / "cut", monkeypatch)
+            imagine_toy(each, tmp_path / "cut", monkeypatch)
     (tmp_path / "cut" / ".chunk-000000.safetensors.77").write_bytes(b"half a chunk of a process that was killed")
-    again = imagine(third, tmp_path / "cut", monkeypatch)
+    again = imagine_toy(third, tmp_path / "cut", monkeypatch)
     assert [seed for each in (first, second, third) for seed in each.asked] == [
         ("offline", 2),
         ("offline", 1),
@@ -113,15 +118,49 @@ def test_a_map_that_was_stopped_goes_on_without_a_chunk_lost_or_twice(
     ]
     assert again.to_bytes() == whole.to_bytes()
     last = Counting()
-    assert imagine(last, tmp_path / "cut", monkeypatch).to_bytes() == whole.to_bytes()
+    assert imagine_toy(last, tmp_path / "cut", monkeypatch).to_bytes() == whole.to_bytes()
     assert last.asked == []
 
 
 def test_chunks_of_another_model_are_in_the_way_or_thrown_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imagine(Counting(), tmp_path, monkeypatch)
+    imagine_toy(Counting(), tmp_path, monkeypatch)
     with pytest.raises(DataError, match="was imagined by another model"):
-        imagine(Counting(), tmp_path, monkeypatch, model="b")
+        imagine_toy(Counting(), tmp_path, monkeypatch, model="b")
     assert ImaginedChunks(tmp_path, {"model": "a"}, 3, throw_away=True).missing() == []
     assert ImaginedChunks(tmp_path, {"model": "b"}, 3, throw_away=True).missing() == [0, 1, 2]
+
+
+def test_an_online_refresh_that_was_stopped_is_due_again() -> None:
+    config = tiny_config(refresh_every_env_steps=30, refreshed_share=1.0)
+    store = tiny_store(8, 9)
+    agent = tiny_agent(config, store)
+    learner = ImaginationLearner(agent, config)
+    stopped: list[bool] = []
+
+    def imagine_chunks(
+        store: EpisodeStore, chunks: Sequence[ImaginedChunk]
+    ) -> Iterator[tuple[int, ImaginedRollouts]]:
+        for index, (seed, episodes) in enumerate(chunks):
+            yield index, imagine(agent, store, episodes, config, seed)
+            if not stopped:
+                stopped.append(True)
+                raise Interrupted(15)
+
+    run = Experiment.__new__(Experiment)
+    vars(run).update(
+        config=config,
+        progress=Progress(env_steps=65, episodes=3),
+        data=PreparedData((agent.task,), store, store, {}, 0, {}),
+        agent=lambda: agent,
+        imagine=imagine_chunks,
+        workers=SimpleNamespace(learners=learner, replay=SimpleNamespace(online_episodes=lambda *_: [])),
+        tracker=SimpleNamespace(note=lambda text: None, log_metrics=lambda *_, **__: None),
+    )
+    with pytest.raises(Interrupted):
+        imagine_online_if_due(run)
+    assert (run.progress.imagined_refreshes, run.progress.imagined_episodes) == (0, 0)
+    imagine_online_if_due(run)
+    assert (run.progress.imagined_refreshes, run.progress.imagined_episodes) == (2, 3)
+    assert len(learner.imagined) > 0 and len(run.progress.imagined) == 1
