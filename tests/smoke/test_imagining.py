@@ -62,6 +62,13 @@ def test_killed_while_imagining_it_goes_on_bit_for_bit_and_imagines_nothing_twic
     assert_same_run(tmp_path, folder)
 
 
+def test_evaluators_over_ray_imagine_what_one_process_does(folder: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    ran = run_o2o(tmp_path, "run", config.name, "--run-dir", "run", "--quiet", "--set", "evaluators=2")
+    assert ran.returncode == 0, ran.stderr
+    assert_same_run(tmp_path, folder)
+
+
 def test_stopped_in_the_online_stage_it_goes_on_bit_for_bit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
