@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from system.cli.options import RUNS, refuse_address, resolve_checkpoint
+from system.config.modules import modules_needed
 from system.envs.another_environment import task_acted_in
+from system.envs.registry import is_known, unknown_environment
 from system.errors import ConfigError
 from system.evaluation.capability_summary import capability_record, format_capabilities
 from system.evaluation.game_scores import format_games, summarize_games
@@ -147,6 +149,8 @@ def open_to_evaluate(
     if not any(each.strip().startswith("environment") for each in overrides):
         if absent := [task.environment_id for task in saved.tasks if not task.has_environment]:
             raise ConfigError(f"environment.id: {absent[0]} has no simulator; name one to play in")
+        if unknown := [task.environment_id for task in saved.tasks if not is_known(task.environment_id)]:
+            raise ConfigError(unknown_environment(unknown[0]) + modules_needed(saved.config.modules))
         return saved
     if saved.config.evaluators:
         raise ConfigError("evaluators: another environment is played in this process alone; set it to 0")

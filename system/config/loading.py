@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from system.config.layers import Overrides, Tree, layer_of, merge
-from system.config.modules import import_modules, imported_modules
+from system.config.modules import import_modules, modules_needed
 from system.config.registry import (
     FAMILIES,
     PLANNERS,
@@ -238,12 +238,7 @@ def _modules_needed(tree: Tree) -> str:
     is_known = tree.get("family") in FAMILIES and (
         not isinstance(planner, dict) or planner.get("name") in PLANNERS
     )
-    if is_known or not isinstance(names, list):
-        return ""
-    missing = [name for name in map(str, names) if not imported_modules([name])]
-    if not missing:
-        return ""
-    return f"; it was made with modules = [{', '.join(missing)}], to be named here too if you trust them"
+    return "" if is_known or not isinstance(names, list) else modules_needed(map(str, names))
 
 
 def _read_text(path: Path) -> str:

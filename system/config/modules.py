@@ -38,6 +38,14 @@ def import_modules(names: Iterable[str], key: str = "modules") -> None:
         _IMPORTED.add(name)
 
 
+def modules_needed(names: Iterable[str]) -> str:
+    """The end of an error about something unknown, where a checkpoint names modules that might make it known."""
+    missing = [name for name in names if name not in _IMPORTED]
+    if not missing:
+        return ""
+    return f"; it was made with modules = [{', '.join(missing)}], to be named here too if you trust them"
+
+
 def imported_modules(names: Iterable[str]) -> tuple[str, ...]:
     """Those of the modules that were imported in this process because a configuration named them."""
     return tuple(name for name in names if name in _IMPORTED)

@@ -23,6 +23,12 @@ def task_acted_in(learnt: TaskSpec, config: EnvironmentConfig) -> TaskSpec:
     named = None if config.id == NO_ENVIRONMENT else config.id
     if named is None and not learnt.has_environment:
         raise ConfigError(f"environment.id: {learnt.environment_id} has no simulator; name one to play in")
+    if named in (None, learnt.environment_id):  # made as it was for what was learnt, unless it is said how
+        config = replace(
+            config,
+            kwargs=config.kwargs or learnt.environment_kwargs,
+            max_episode_steps=config.max_episode_steps or learnt.max_episode_steps,
+        )
     task = find_task(named or learnt.environment_id, config)
     _check_same(task, learnt)
     low, high = learnt.reference_min, learnt.reference_max

@@ -15,13 +15,13 @@ import yaml
 from system.cli.main import VERBS, build_parser, main
 from system.cli.options import COLLECT_PRESETS, PRESETS
 from system.config import CollectConfig, RunConfig, SweepConfig
-from system.config import modules as configured_modules
 from system.config.loading import config_from_dict, load_config, present_key, preset_names, to_dict
 from system.config.registry import CHANGED, FAMILIES, PLANNERS
 from system.envs.registry import find_task
 from system.errors import ConfigError
 from system.evaluation.goal_files import read_courses
 from system.sweeps.plan import load_sweep, plan_sweep
+from tests.support.absent_extras import stand_in
 from tests.support.doc_pages import (
     PAGES,
     ROOT,
@@ -54,10 +54,11 @@ UNTRIED = {"sweep", "doctor", "imagine"}
 
 
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Modules of the pages are imported and registered for a test alone."""
+    stand_in(monkeypatch)
     known = [(registry, dict(registry)) for registry in (FAMILIES, PLANNERS)]
-    modules, paths, imported = set(sys.modules), list(sys.path), set(configured_modules._IMPORTED)
+    modules, paths = set(sys.modules), list(sys.path)
     yield
     for registry, before in known:
         registry.clear()
@@ -66,7 +67,6 @@ def registered() -> Iterator[None]:
         if name.startswith("my_"):
             del sys.modules[name]
     sys.path[:] = paths
-    configured_modules._IMPORTED.intersection_update(imported)
 
 
 def write_files(page: Path, folder: Path) -> None:

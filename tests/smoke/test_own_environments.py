@@ -86,6 +86,7 @@ def test_an_environment_of_a_users_own_is_learnt_in_every_process(
         return
     without = run_o2o(tmp_path, "evaluate", "run", "--quiet", environment=where)
     assert without.returncode == 2 and len(without.stderr.splitlines()) == 1
+    assert "it was made with modules = [own_environments], to be named here too" in without.stderr
     words = ("evaluate", "run", "--quiet", "--policies", "random", "--set", "modules=[own_environments]")
     named = run_o2o(tmp_path, *words, environment=where)
     assert named.returncode == 0, named.stderr

@@ -39,6 +39,11 @@ def test_scores_that_a_person_names_come_first() -> None:
 def test_without_an_id_it_is_the_environment_that_was_trained_for() -> None:
     task = task_acted_in(RESERVOIR, EnvironmentConfig(kwargs={"goal": 3.0}))
     assert task == replace(RESERVOIR, environment_kwargs={"goal": 3.0})
+    made = replace(RESERVOIR, environment_kwargs={"goal": 4.0}, max_episode_steps=7)
+    assert task_acted_in(made, EnvironmentConfig(reference_min=0.0, reference_max=1.0)) == replace(
+        made, reference_min=0.0, reference_max=1.0
+    )
+    assert task_acted_in(made, EnvironmentConfig(max_episode_steps=3)) == replace(made, max_episode_steps=3)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from system.config.registry import FAMILIES
 from system.config.rules import validate
 from system.errors import ConfigError
 from system.families.masked_trajectory.config import MaskedTrajectoryConfig, ModelConfig
+from tests.support.absent_extras import stand_in
 
 KINDS = ("medium", "medium-replay")
 FRAMES = ("family=world_action", "planner.name=beam_search", "planner.select=argmax", "evaluation.policies=[beam]")
@@ -49,7 +50,8 @@ def refusal(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize("name", preset_names(PRESETS))
-def test_every_preset_loads(name: str) -> None:
+def test_every_preset_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
     assert load_config(RunConfig, name, presets=PRESETS) != RunConfig()
 
 
