@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from system.cli.options import RUNS, refuse_address, resolve_checkpoint
+from system.config.loading import to_dict
 from system.config.modules import modules_needed
 from system.envs.another_environment import task_acted_in
 from system.envs.registry import is_known, unknown_environment
@@ -77,11 +78,19 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> int:
         if text:
             print(f"\n{text}")
     if arguments.output is not None:
-        content = {"evaluations": records, "comparisons": comparisons, "game_scores": games}
-        content["utility_rank_correlation"] = rankings
-        content["capabilities"] = predictions
+        content = {
+            "checkpoint": str(path),
+            "seed": config.seed,
+            "config": to_dict(config),
+            "dataset": {"id": config.dataset.name},
+            "evaluations": records,
+            "comparisons": comparisons,
+            "game_scores": games,
+            "utility_rank_correlation": rankings,
+            "capabilities": predictions,
+        }
         try:
-            write_json(arguments.output, {"checkpoint": str(path), **content})
+            write_json(arguments.output, content)
         except OSError as error:
             raise ConfigError(f"--output: {arguments.output} cannot be written ({error.strerror})") from None
     return 0

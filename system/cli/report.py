@@ -13,7 +13,11 @@ FOLDER = "report"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="+", help="run directories; those that differ in seed are paired"
+        "runs",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="run directories, or files of evaluate --output; those that differ in seed are paired"
     )
     parser.add_argument(
         "--output",

@@ -64,9 +64,10 @@ def difference_table(group: Group) -> pandas.DataFrame:
 def describe(group: Group) -> Section:
     """The group's tables and the sentences around them."""
     run, count = group.runs[0], len(group.runs)
+    dataset, mean, best = "", run.dataset_mean, run.dataset_best
     # Of several games together the summary has no dataset returns of each.
-    means = f"dataset mean {group.score(run.dataset_mean):.1f}, best {group.score(run.dataset_best):.1f}. "
-    dataset = means if run.alone else ""
+    if run.alone and mean is not None and best is not None:
+        dataset = f"dataset mean {group.score(mean):.1f}, best {group.score(best):.1f}. "
     seeds = ", ".join(str(each.seed) for each in group.runs)
     unit = "Normalised scores" if group.unit == "score" else "Returns"
     differences = difference_table(group)

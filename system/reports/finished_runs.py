@@ -1,4 +1,5 @@
-"""Finished runs, read back from their summary.json: checked field by field, and grouped by configuration."""
+"""Finished runs, read back from their summary.json, and what was measured of checkpoints since: checked field by
+field, and grouped by configuration."""
 
 import json
 import re
@@ -38,12 +39,13 @@ class FinishedRun:
     """One run in one environment.
 
     Attributes:
-        file: its summary.json.
+        file: its summary.json, or what `o2o evaluate --output` wrote.
         config: as it ran.
         environment: its id; empty in older summaries.
         alone: the run was measured in no other environment.
         dataset_id, dataset_digest: the digest is empty in summaries that do not have it.
-        dataset_mean, dataset_best: returns of the dataset's episodes; of all games together where not alone.
+        dataset_mean, dataset_best: returns of the dataset's episodes; of all games together where not alone; None
+            of what was measured by itself.
         references: returns scored 0 and 100; None if unknown.
         records: by stage and policy.
         schedule: {env_steps, mean, low, high} of the scheduled evaluations; empty where not alone.
@@ -55,8 +57,8 @@ class FinishedRun:
     alone: bool
     dataset_id: str
     dataset_digest: str
-    dataset_mean: float
-    dataset_best: float
+    dataset_mean: float | None
+    dataset_best: float | None
     references: tuple[float, float] | None
     records: dict[tuple[str, str], PolicyRecord]
     schedule: list[dict[str, float]]
@@ -116,7 +118,7 @@ class Group:
 
 
 def load_runs(path: Path) -> list[FinishedRun]:
-    """Reads a run's summary.
+    """Reads a run's summary, or what was measured of a checkpoint.
 
     Args:
         path: of the run directory, or of the file itself.
@@ -149,8 +151,8 @@ def load_runs(path: Path) -> list[FinishedRun]:
             alone=alone,
             dataset_id=dataset.text("id"),
             dataset_digest=dataset.text("digest") if "digest" in dataset.values else "",
-            dataset_mean=dataset.number("return_mean"),
-            dataset_best=dataset.number("return_max"),
+            dataset_mean=dataset.number_or_none("return_mean"),
+            dataset_best=dataset.number_or_none("return_max"),
             references=_references(members[0] if "reference_min" in members[0].values else dataset),
             records=_policy_records(members),
             schedule=_schedule(fields) if alone else [],

@@ -265,6 +265,25 @@ def test_report_pairs_runs_by_seed(finished: Path, tmp_path: Path, capsys: pytes
     assert "forward_mpc_q online − forward_mpc_q offline" in text
     assert main(["report", str(tmp_path)]) == 2
     assert "summary.json" in capsys.readouterr().err
+    check_that_measurements_are_reported(finished, tmp_path, capsys)
+
+
+def check_that_measurements_are_reported(
+    finished: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files of `evaluate --output` are grouped by what was overridden, and paired by training seed."""
+    files = []
+    for run in ("run", "second"):
+        for horizon in (1, 2):
+            files.append(str(folder / f"{run}-{horizon}.json"))
+            words = ["evaluate", str(finished / run), "--quiet", "--policies", "rcbc_mean,forward_mpc_q"]
+            assert main([*words, "--set", f"planner.horizon={horizon}", "--output", files[-1]]) == 0
+    capsys.readouterr()
+    assert main(["report", *files]) == 0
+    told = capsys.readouterr().out
+    assert told.count("2 training seeds (0, 1) × 2 episodes; Returns") == 2
+    assert "(planner.horizon = 1)" in told and "(planner.horizon = 2)" in told
+    assert told.count("forward_mpc_q offline") + told.count("forward_mpc_q online") >= 2
 
 
 def test_collect_writes_a_dataset_that_data_check_accepts(
