@@ -7,7 +7,7 @@ the functions of the record when they are called.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from system.config import PlannerConfig, RunConfig
 from system.config.registry import FAMILIES, ChangedKey
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from system.types import PredictionErrors, SegmentBatch, TaskSpec, TransitionBatch
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What acts: a `torch.nn.Module` whose weights are all that a checkpoint needs to act."""
 

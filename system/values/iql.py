@@ -32,6 +32,7 @@ from system.models.optimizer_state import (
 )
 from system.types import TransitionBatch
 from system.values.critics import ValueNetworks
+from system.values.transitions import transition_tensors
 
 LARGEST_ADVANTAGE_WEIGHT = 100.0
 
@@ -93,15 +94,7 @@ class IQL:
     def update(self, batch: TransitionBatch) -> dict[str, torch.Tensor]:
         """One step of V, Q and actor from one batch, then of the target critics; where the gradient is not finite
         all of them stay as they are."""
-        return self._step(
-            {
-                "observations": torch.tensor(batch.observations),
-                "actions": torch.tensor(batch.actions),
-                "rewards": torch.tensor(batch.rewards),
-                "next_observations": torch.tensor(batch.next_observations),
-                "terminated": torch.tensor(batch.terminated),
-            }
-        )
+        return self._step(transition_tensors(batch))
 
     def _update(self, batch: Tensors) -> Tensors:
         networks, observations, actions = self.networks, batch["observations"], batch["actions"]

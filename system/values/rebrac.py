@@ -36,6 +36,7 @@ from system.models.optimizer_state import (
 )
 from system.types import TransitionBatch
 from system.values.critics import multilayer_perceptron
+from system.values.transitions import transition_tensors
 
 SMALLEST_SCALE = 1e-6
 
@@ -166,11 +167,7 @@ class ReBRAC:
         if batch.next_actions is None or batch.next_known is None:
             raise DataError("ReBRAC needs transitions with the actions that followed them")
         inputs = {
-            "observations": torch.tensor(batch.observations),
-            "actions": torch.tensor(batch.actions),
-            "rewards": torch.tensor(batch.rewards),
-            "next_observations": torch.tensor(batch.next_observations),
-            "terminated": torch.tensor(batch.terminated),
+            **transition_tensors(batch),
             "next_actions": torch.tensor(batch.next_actions),
             "next_known": torch.tensor(batch.next_known),
             "noise": noise,

@@ -11,6 +11,7 @@ from configs import masked_config
 from torch import nn
 
 from system.config import CriticConfig, PretrainConfig, RunConfig
+from system.families import agent_learner as base_module
 from system.families.masked_trajectory import learner as learner_module
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import ModelConfig, TrajectoryTrainingConfig
@@ -163,12 +164,14 @@ def recorded_learner() -> tuple[M3PCLearner, list[CallingRecorder]]:
     def addresses() -> object:
         optimizers = (learner.optimizer, learner.alpha_optimizer, learner.critics.optimizer)
         moments = [value for each in optimizers for state in each.state.values() for value in state.values()]
-        kept = [*learner.agent.state_dict().values(), *learner.average.values(), learner.log_alpha, *moments]
+        kept = [*learner.agent.state_dict().values(), *learner.average.weights.values()]
+        kept += [learner.log_alpha, *moments]
         return [each.data_ptr() for each in kept]
 
     recorders = [CallingRecorder(addresses), CallingRecorder(addresses)]
     for owner, recorder in zip((learner, learner.critics), recorders, strict=True):
         owner._step = GraphedStep(owner._step.work, CPU, recorder)
+    learner._repeated = [learner._step]
     return learner, recorders
 
 
@@ -196,7 +199,7 @@ def test_an_update_waits_for_nothing_on_the_device(discrete: bool, monkeypatch: 
     and automatic precision are not to be had there.)"""
     for module in (learner_module, iql_module):
         monkeypatch.setattr(module, "step_where_finite", lambda optimizer, norm: torch.isfinite(norm))
-    monkeypatch.setattr(learner_module, "mixed_precision", lambda precision, device: nullcontext())
+    monkeypatch.setattr(base_module, "mixed_precision", lambda precision, device: nullcontext())
     task = TaskSpec("Toy-v0", 3, 3, 10, valid_actions=(0, 1, 2)) if discrete else TASK
     learner = M3PCLearner(TrajectoryAgent(task, config()).to("meta"), config())
     segments, transitions = SEGMENTS, TRANSITIONS[0]
@@ -228,7 +231,7 @@ def test_updates_are_recorded_where_they_can_be(monkeypatch: pytest.MonkeyPatch)
         asked.append(graphed)
         return EagerStep(work, device)
 
-    monkeypatch.setattr(learner_module, "repeated_step", noted)
+    monkeypatch.setattr(base_module, "repeated_step", noted)
     M3PCLearner(TrajectoryAgent(TASK, config()), config())
     assert asked == [False]
 
@@ -276,6 +279,7 @@ def test_recorded_updates_of_the_world_action_model_learn_what_others_do() -> No
     for flag, step in graphed._steps.items():
         recorders.append(CallingRecorder(lambda: moments_of(graphed)))
         graphed._steps[flag] = GraphedStep(step.work, CPU, recorders[-1])
+    graphed._repeated = list(graphed._steps.values())
     assert frame_updates(plain, range(6)) == frame_updates(graphed, range(6))
     graphed.load_state(plain.state())
     assert frame_updates(plain, range(6, 12)) == frame_updates(graphed, range(6, 12))
@@ -292,7 +296,7 @@ def moments_of(learner: WorldActionLearner) -> list[int]:
 def test_an_update_of_the_world_action_model_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, on torch's `meta` device."""
     monkeypatch.setattr(world_module, "step_where_finite", lambda optimizer, norm: torch.isfinite(norm))
-    monkeypatch.setattr(world_module, "mixed_precision", lambda precision, device: nullcontext())
+    monkeypatch.setattr(base_module, "mixed_precision", lambda precision, device: nullcontext())
     learner = WorldActionLearner(jowa_windows.make_agent().to("meta"), jowa_windows.CONFIG)
     for stage in ("offline", "online"):
         made = learner.update(jowa_windows.draw_segments(), [], stage=stage, step=1)

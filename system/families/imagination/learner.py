@@ -21,6 +21,7 @@ Source: Imaginary Planning Distillation, sections 3.1, 3.2 and 3.4.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,30 +29,17 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from system.config import RunConfig
+from system.families.agent_learner import AgentLearner
 from system.families.imagination.agent import ImaginationAgent
 from system.families.imagination.config import foundation_steps
 from system.families.imagination.imagined_windows import ImaginedWindows
-from system.models.graphed_step import Tensors, records_updates, repeated_step
-from system.models.optimizer_state import (
-    AverageGradients,
-    decayed_groups,
-    flatten_optimizer,
-    has_fused_steps,
-    keep_gradients,
-    mixed_precision,
-    rate_factor,
-    rates_as_tensors,
-    restore_optimizer,
-    set_learning_rate,
-    step_where_finite,
-)
+from system.models.graphed_step import Tensors
+from system.models.optimizer_state import decayed_groups, rate_factor, set_learning_rate, step_where_finite
 from system.models.probabilistic_ensemble import regulariser_scale, world_losses
 from system.seeding import numpy_generator, torch_generator
 from system.types import SegmentBatch, TransitionBatch
 from system.values.huber_expectile import HuberExpectileIQL
-
-OF_STEPS = ("observations", "actions", "rewards", "next_observations", "terminated")
-"""What the world model learns of a transition."""
+from system.values.transitions import transition_tensors
 
 
 def distillation_losses(
@@ -75,58 +63,33 @@ def distillation_losses(
     return {"imitation": (error * weight).mean(), "q": (q.view_as(weight) * weight).mean()}
 
 
-class ImaginationLearner:
-    """Owns an agent, its optimisers and the imagined windows.
+class ImaginationLearner(AgentLearner[ImaginationAgent]):
+    """Owns the imagined windows besides."""
 
-    Args:
-        agent: trained in place.
-        config: the run's configuration.
-        average_gradients: the learner group's all-reduce; identity for a lone learner.
-        shard: (rank, number of learners): which share of a whole batch this learner is given.
-    """
-
-    def __init__(
-        self,
-        agent: ImaginationAgent,
-        config: RunConfig,
-        *,
-        average_gradients: AverageGradients = keep_gradients,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.agent = agent
-        self.config = config
-        self.average_gradients = average_gradients
-        self.shard = shard
-        self.device = agent.device
+    def __init__(self, agent: ImaginationAgent, config: RunConfig, **group: Any) -> None:
+        super().__init__(agent, config, **group)
         method = config.method
-        graphed = records_updates(self.device, average_gradients, deterministic=config.deterministic)
         self.critics = HuberExpectileIQL(
             agent.values,
             method.critic,
             config.discount,
-            average_gradients,
+            self.average_gradients,
             quantile=method.training.huber_quantile,
-            graphed=graphed,
+            graphed=self.graphed,
         )
-        fused = has_fused_steps(self.device)
-        self.world_optimizer = torch.optim.Adam(
-            agent.world.parameters(), lr=method.world.learning_rate, fused=fused, capturable=graphed
+        self.parts.append(self.critics)
+        groups, rate = decayed_groups(agent.model, method.training.weight_decay), method.training.learning_rate
+        self.optimizer = self.make_optimizer("policy_optimizer", torch.optim.AdamW, groups, rate)
+        world, rate = agent.world.parameters(), method.world.learning_rate
+        self.world_optimizer = self.make_optimizer(
+            "world_optimizer", torch.optim.Adam, world, rate, is_scheduled=False
         )
-        self.optimizer = torch.optim.AdamW(
-            decayed_groups(agent.model, method.training.weight_decay),
-            lr=method.training.learning_rate,
-            fused=fused,
-            capturable=graphed,
-        )
-        if graphed:
-            rates_as_tensors(self.optimizer, self.device)
         self.imagined = ImaginedWindows.none(
             config.context_length, agent.task.observation_dim, agent.task.action_dim
         )
         self.foundation_steps = foundation_steps(config)
-        self.autocast = mixed_precision(config.precision, self.device)
-        self._world_step = repeated_step(self._update_world, self.device, graphed=graphed)
-        self._policy_step = repeated_step(self._update_policy, self.device, graphed=graphed)
+        self._world_step = self.repeated(self._update_world)
+        self._policy_step = self.repeated(self._update_policy)
 
     def update(
         self, segments: SegmentBatch, transitions: list[TransitionBatch], *, stage: str, step: int
@@ -154,29 +117,13 @@ class ImaginationLearner:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights, moments, and what was imagined."""
-        return {
-            **{f"agent.{name}": value for name, value in self.weights().items()},
-            **flatten_optimizer(self.optimizer, "policy_optimizer"),
-            **flatten_optimizer(self.world_optimizer, "world_optimizer"),
-            **self.critics.state(),
-            **{name: value.clone() for name, value in self.imagined.state().items()},
-        }
+        return super().state() | {name: value.clone() for name, value in self.imagined.state().items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restores what `state` gave."""
-        weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
-        self.agent.load_state_dict(weights)
-        restore_optimizer(self.optimizer, "policy_optimizer", state)
-        restore_optimizer(self.world_optimizer, "world_optimizer", state)
-        self.critics.load_state(state)
+        super().load_state(state)
         imagined = ImaginedWindows.of_state(state)
         self.imagined = ImaginedWindows(*(value.clone().cpu() for value in imagined.state().values()))
-        for each in (self._world_step, self._policy_step):
-            each.forget()
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """What acting and imagining need."""
-        return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
 
     def _learning_rate(self, stage: str, step: int) -> float:
         training = self.config.method.training
@@ -191,17 +138,17 @@ class ImaginationLearner:
 
     def _world_inputs(self, batch: TransitionBatch, stage: str, step: int) -> Tensors:
         """The batch, this shard's rows of the whole batch's noise, and γ_k."""
-        world, (rank, number), rows = self.config.method.world, self.shard, len(batch.rewards)
+        world, rows = self.config.method.world, len(batch.rewards) * self.shard[1]
         generator = torch_generator(self.config.seed, "world noise", stage, step)
-        noise = torch.randn(rows * number, batch.observations.shape[1], generator=generator)
+        noise = torch.randn(rows, batch.observations.shape[1], generator=generator)
         scale = regulariser_scale(
             step + (self.foundation_steps if stage == "online" else 0),
             initial=world.regulariser_scale,
             decay_steps=world.regulariser_decay_steps,
         )
         return {
-            **{name: torch.tensor(getattr(batch, name)) for name in OF_STEPS},
-            "noise": noise[rank * rows : (rank + 1) * rows],
+            **transition_tensors(batch),
+            "noise": self.own_rows(noise),
             "scale": torch.tensor(scale),
         }
 

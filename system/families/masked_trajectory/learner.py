@@ -33,12 +33,14 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from system.config import RunConfig
+from system.families.agent_learner import AgentLearner, RunningAverage
 from system.families.masked_trajectory.agent import TrajectoryAgent
 from system.families.masked_trajectory.config import TrajectoryTrainingConfig
 from system.families.masked_trajectory.mask_layout import MaskLayout, lay_out, layout_of
@@ -54,18 +56,11 @@ from system.families.masked_trajectory.masks import (
 )
 from system.families.masked_trajectory.model import MaskedTrajectoryModel, Tokens
 from system.families.masked_trajectory.windows import segment_tensors
-from system.models.graphed_step import Tensors, records_updates, repeated_step
+from system.models.graphed_step import Tensors
 from system.models.optimizer_state import (
-    AverageGradients,
     decayed_groups,
-    flatten_optimizer,
-    has_fused_steps,
     keep_gradients,
-    mixed_precision,
-    move_towards,
     rate_factor,
-    rates_as_tensors,
-    restore_optimizer,
     set_learning_rate,
     step_where_finite,
 )
@@ -153,62 +148,37 @@ def _recorded(known: torch.Tensor | None, valid: torch.Tensor) -> torch.Tensor:
     return valid if known is None else valid * known
 
 
-class M3PCLearner:
-    """Owns an agent and its optimisers; `update` is one joint step.
+class M3PCLearner(AgentLearner[TrajectoryAgent]):
+    """`update` is one joint step of trajectory model and critics."""
 
-    Args:
-        agent: trained in place.
-        config: the run's configuration.
-        average_gradients: the learner group's all-reduce; identity for a lone learner.
-        shard: (rank, number of learners): which share of a whole batch this learner is given.
-    """
-
-    def __init__(
-        self,
-        agent: TrajectoryAgent,
-        config: RunConfig,
-        *,
-        average_gradients: AverageGradients = keep_gradients,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.agent = agent
-        self.config = config
-        self.average_gradients = average_gradients
-        self.shard = shard
-        self.device = agent.model.positions.device
-        graphed = records_updates(self.device, average_gradients, deterministic=config.deterministic)
-        self.critics = IQL(
-            agent.values, config.method.critic, config.discount, average_gradients, graphed=graphed
-        )
-        training = config.method.training
-        self.optimizer = torch.optim.AdamW(
+    def __init__(self, agent: TrajectoryAgent, config: RunConfig, **group: Any) -> None:
+        super().__init__(agent, config, **group)
+        training, critic = config.method.training, config.method.critic
+        self.optimizer = self.make_optimizer(
+            "trajectory_optimizer",
+            torch.optim.AdamW,
             decayed_groups(agent.model, training.weight_decay),
-            lr=training.learning_rate,
+            training.learning_rate,
             betas=(0.9, training.beta2),
-            fused=has_fused_steps(self.device),
-            capturable=graphed,
         )
-        if graphed:
-            rates_as_tensors(self.optimizer, self.device)
-        self.average = {name: value.detach().clone() for name, value in agent.model.state_dict().items()}
         self.log_alpha = nn.Parameter(torch.tensor(math.log(0.1), device=self.device))
-        self.alpha_optimizer = torch.optim.Adam(
-            [self.log_alpha],
-            lr=training.entropy_learning_rate,
-            fused=has_fused_steps(self.device),
-            capturable=graphed,
+        dual, rate = [self.log_alpha], training.entropy_learning_rate
+        self.alpha_optimizer = self.make_optimizer(
+            "alpha_optimizer", torch.optim.Adam, dual, rate, is_scheduled=False
         )
+        self.critics = IQL(agent.values, critic, config.discount, self.average_gradients, graphed=self.graphed)
+        self.parts.append(self.critics)
+        self.average = RunningAverage(agent.model, "model")
+        self.averages.append(self.average)
         self.target_entropy = agent.model.actions.entropy_bound(
             training.target_entropy_per_dim, training.target_entropy_share
         )
-        self.autocast = mixed_precision(config.precision, self.device)
-        self._step = repeated_step(self._update_trajectory_model, self.device, graphed=graphed)
-        self._online_step = self._step
+        self._step = self._online_step = self.repeated(self._update_trajectory_model)
         if training.online_advantage_temperature:
-            self._online_step = repeated_step(self._update_by_advantage, self.device, graphed=graphed)
+            self._online_step = self.repeated(self._update_by_advantage)
         # What several learners average has to be averaged in one order; kernels of one GPU have one queue.
-        is_alone = average_gradients is keep_gradients
-        apart = config.method.critic.beside and is_alone and self.device.type == "cpu"
+        is_alone = self.average_gradients is keep_gradients
+        apart = critic.beside and is_alone and self.device.type == "cpu"
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="critics") if apart else None
 
     def update(
@@ -245,35 +215,14 @@ class M3PCLearner:
         return metrics
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Weights, moments and dual variable: `agent.*` is what acts, `newest.*` what is trained."""
-        newest = self.agent.model.state_dict()
-        return {
-            **{f"agent.{name}": value for name, value in self.weights().items()},
-            **{f"newest.{name}": value.detach().clone() for name, value in newest.items()},
-            **flatten_optimizer(self.optimizer, "trajectory_optimizer"),
-            **flatten_optimizer(self.alpha_optimizer, "alpha_optimizer"),
-            **self.critics.state(),
-            "log_alpha": self.log_alpha.detach().clone(),
-        }
+        """Weights, moments and dual variable."""
+        return super().state() | {"log_alpha": self.log_alpha.detach().clone()}
 
+    @torch.no_grad()
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restores what `state` gave."""
-        weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
-        self.agent.load_state_dict(weights)
-        self.average = {name: weights[f"model.{name}"].clone().to(self.device) for name in self.average}
-        self.agent.model.load_state_dict({name: state[f"newest.{name}"] for name in self.average})
-        restore_optimizer(self.optimizer, "trajectory_optimizer", state)
-        restore_optimizer(self.alpha_optimizer, "alpha_optimizer", state)
-        self.critics.load_state(state)
-        with torch.no_grad():
-            self.log_alpha.copy_(state["log_alpha"])
-        self._step.forget()
-        self._online_step.forget()
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """What acting needs: the average of the trajectory model's weights, and the newest of all others."""
-        newest = {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
-        return newest | {f"model.{name}": value.clone() for name, value in self.average.items()}
+        super().load_state(state)
+        self.log_alpha.copy_(state["log_alpha"])
 
     def _inputs(self, segments: SegmentBatch, stage: str, step: int) -> Tensors:
         """All that one update depends on beside the weights, on the host."""
@@ -331,13 +280,7 @@ class M3PCLearner:
         self.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.config.method.training.gradient_clip)
         is_finite = step_where_finite(self.optimizer, norm)
-        newest = self.agent.model.state_dict()
-        floating = [name for name, value in newest.items() if value.is_floating_point()]
-        move_towards(
-            [self.average[name] for name in floating],
-            [newest[name] for name in floating],
-            inputs["average_share"] * is_finite,
-        )
+        self.average.move(inputs["average_share"] * is_finite)
         self._update_alpha(losses["entropy_excess"].detach(), norm)
         metrics = {
             f"trajectory/{name}_loss": value.detach() for name, value in losses.items() if name != "entropy_excess"
@@ -373,11 +316,10 @@ class M3PCLearner:
 
     def _noise(self, segments: SegmentBatch, stage: str, step: int) -> torch.Tensor:
         """This shard's rows of the whole batch's noise, so that sharding does not change the draw."""
-        rank, world = self.shard
         rows, length = segments.actions.shape[:2]
         generator = torch_generator(self.config.seed, "entropy", stage, step)
-        noise = torch.randn(rows * world, length, self.agent.model.actions.num_noise, generator=generator)
-        return noise[rank * rows : (rank + 1) * rows]
+        whole = rows * self.shard[1], length, self.agent.model.actions.num_noise
+        return self.own_rows(torch.randn(whole, generator=generator))
 
     def _known_dimensions(self, segments: SegmentBatch, mask: Mask, stage: str, step: int) -> Tensors:
         """Where states may be known in part: of the goals in a mask of path inference, this shard's rows of the

@@ -54,15 +54,17 @@ Deviations from the paper and its public code, with the reason:
 Source: JOWA sections 4.1 and 4.3, eqs. 4 and 8–10; facts of its public code as read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
 from system.config import RunConfig
+from system.families.agent_learner import AgentLearner
 from system.families.world_action.agent import WorldActionAgent
 from system.families.world_action.config import WorldActionTrainingConfig
 from system.families.world_action.imagined_windows import rows_to_imagine, with_imagined_ends
@@ -76,17 +78,10 @@ from system.families.world_action.losses import (
     world_losses,
 )
 from system.families.world_action.model import without_dropout
-from system.models.graphed_step import Tensors, records_updates, repeated_step
+from system.models.graphed_step import Tensors
 from system.models.optimizer_state import (
-    AverageGradients,
     decayed_groups,
-    flatten_optimizer,
-    has_fused_steps,
-    keep_gradients,
-    mixed_precision,
     rate_factor,
-    rates_as_tensors,
-    restore_optimizer,
     set_learning_rate,
     step_if_finite,
     step_where_finite,
@@ -107,74 +102,19 @@ def learning_rate_at(config: WorldActionTrainingConfig, stage: str, step: int, t
     )
 
 
-def make_optimizers(
-    agent: WorldActionAgent, training: WorldActionTrainingConfig, *, graphed: bool = False
-) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers of the model's parameters, by their names in checkpoints.
+class WorldActionLearner(AgentLearner[WorldActionAgent]):
+    """`update` is one gradient step; the agent's tokenizer is left as it is."""
 
-    Args:
-        agent: whose model.
-        training: which optimisers, and their rates.
-        graphed: whether their steps are recorded (`system.models.graphed_step`).
-
-    Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW. Its steps are
-    scaled to the size of AdamW's, so that its rate is a multiple, `training.muon_rate_factor`, of AdamW's.
-    """
-    matrices: list[nn.Parameter] = []
-    if training.optimizer == "muon":
-        matrices = [each for each in agent.model.backbone.parameters() if each.ndim == 2]
-    groups = decayed_groups(agent.model, training.weight_decay, without=matrices)
-    adamw = torch.optim.AdamW(
-        groups, lr=training.learning_rate, fused=has_fused_steps(agent.device), capturable=graphed
-    )
-    if graphed:
-        rates_as_tensors(adamw, agent.device)
-    optimizers: dict[str, torch.optim.Optimizer] = {"world_action_optimizer": adamw}
-    if matrices:
-        optimizers["backbone_optimizer"] = torch.optim.Muon(
-            matrices,
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
-    return optimizers
-
-
-class WorldActionLearner:
-    """Owns an agent and its optimisers; `update` is one gradient step.
-
-    Args:
-        agent: trained in place; its tokenizer is left as it is.
-        config: the run's configuration.
-        average_gradients: the learner group's all-reduce; identity for a lone learner.
-        shard: (rank, number of learners): which share of a whole batch this learner is given.
-    """
-
-    def __init__(
-        self,
-        agent: WorldActionAgent,
-        config: RunConfig,
-        *,
-        average_gradients: AverageGradients = keep_gradients,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.agent = agent
-        self.config = config
-        self.average_gradients = average_gradients
-        self.shard = shard
-        self.device = agent.model.token_table.device
+    def __init__(self, agent: WorldActionAgent, config: RunConfig, **group: Any) -> None:
+        super().__init__(agent, config, **group)
         training = config.method.training
         # Muon has no step that a gradient which is not finite leaves undone by itself.
-        graphed = training.optimizer == "adamw" and records_updates(
-            self.device, average_gradients, deterministic=config.deterministic
-        )
-        self.optimizers = make_optimizers(agent, training, graphed=graphed)
+        self.graphed = self.graphed and training.optimizer == "adamw"
+        self._make_optimizers(training)
         self.world_steps = round(training.world_share * config.pretrain.update_steps)
         self.data_steps = max(self.world_steps, round(training.imagined_start * config.pretrain.update_steps))
-        self.autocast = mixed_precision(config.precision, self.device)
         self._steps = {
-            world_alone: repeated_step(partial(self._learn, world_alone), self.device, graphed=graphed)
-            for world_alone in (False, True)
+            world_alone: self.repeated(partial(self._learn, world_alone)) for world_alone in (False, True)
         }
 
     def update(
@@ -206,25 +146,21 @@ class WorldActionLearner:
                 return self._steps[world_alone](vars(windows))
             return self._learn(world_alone, vars(windows), imagined)
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Weights and moments, flat and named."""
-        state = {f"agent.{name}": value.detach().clone() for name, value in self.agent.state_dict().items()}
-        for name, optimizer in self.optimizers.items():
-            state |= flatten_optimizer(optimizer, name)
-        return state
+    def _make_optimizers(self, training: WorldActionTrainingConfig) -> None:
+        """Muon is for the matrices of the backbone's blocks; embeddings, norms and heads stay with AdamW.
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restores what `state` gave."""
-        weights = {name[len("agent.") :]: value for name, value in state.items() if name.startswith("agent.")}
-        self.agent.load_state_dict(weights)
-        for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, name, state)
-        for each in self._steps.values():
-            each.forget()
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """What acting needs."""
-        return {name: value.detach().clone() for name, value in self.agent.state_dict().items()}
+        Its steps are scaled to the size of AdamW's: its rate is a multiple of theirs, `training.muon_rate_factor`.
+        """
+        model, rate = self.agent.model, training.learning_rate
+        matrices: list[nn.Parameter] = []
+        if training.optimizer == "muon":
+            matrices = [each for each in model.backbone.parameters() if each.ndim == 2]
+        groups = decayed_groups(model, training.weight_decay, without=matrices)
+        self.make_optimizer("world_action_optimizer", torch.optim.AdamW, groups, rate)
+        if matrices:
+            self.optimizers["backbone_optimizer"] = torch.optim.Muon(
+                matrices, lr=rate, weight_decay=training.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
 
     def _learn(self, world_alone: bool, windows: Tensors, imagined: ImaginedEnds | None = None) -> Tensors:
         with self.autocast:
