@@ -159,7 +159,10 @@ def _hidden_lines(report: "DoctorReport", limit_ends: str) -> list[str]:
 def _environment(task: "TaskSpec") -> str:
     if not task.has_environment:
         return "none: learnt from and looked at, not acted in"
-    return f"{task.environment_id}, time limit {task.max_episode_steps} steps"
+    from system.wording import shown
+
+    made = "".join(f", {name} = {shown(value)}" for name, value in task.environment_kwargs.items())
+    return f"{task.environment_id}, time limit {task.max_episode_steps} steps{made}"
 
 
 def _quantile_lines(report: "DoctorReport") -> list[str]:

@@ -11,6 +11,7 @@ import own_environments  # noqa: F401  registers them
 import pytest
 from dataset_factory import ENVIRONMENTS, TASK, edit_file, edit_metadata, make_dataset, make_episode
 
+from system.cli.main import main
 from system.config import DatasetConfig, EnvironmentConfig
 from system.data.loading import LoadedDataset, load_dataset
 from system.data.writer import write_dataset
@@ -40,7 +41,9 @@ def written(root: Path, task: Any, episodes: list[Episode]) -> Path:
     return folder / "data"
 
 
-def test_episodes_are_of_the_environment_as_it_was_made_for_them(tmp_path: Path) -> None:
+def test_episodes_are_of_the_environment_as_it_was_made_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = find_task("Own/Reservoir-v0", EnvironmentConfig(kwargs={"goal": 4.0}, max_episode_steps=4))
     data = written(tmp_path, task, [make_episode(4, "time_limit", seed, task) for seed in range(3)])
     loaded = load(tmp_path)
@@ -48,6 +51,8 @@ def test_episodes_are_of_the_environment_as_it_was_made_for_them(tmp_path: Path)
     other = {"id": "Own/Reservoir-v0", "kwargs": {"goal": 5.0}, "max_episode_steps": 6}
     edit_metadata(data, eval_env_spec=json.dumps(other))
     assert load(tmp_path).task.environment_kwargs == {"goal": 5.0}
+    assert main(["data", "check", "toy/mixed-v0", "--path", str(tmp_path)]) == 0
+    assert "environment  Own/Reservoir-v0, time limit 6 steps, goal = 5.0\n" in capsys.readouterr().out
     assert load(tmp_path, environment_id="Own/Reservoir-v0").task == RESERVOIR
 
 
