@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=Path,
         nargs="+",
-        help="run directories, or files of evaluate --output; those that differ in seed are paired"
+        help="directories of runs or sweeps, or files of evaluate --output; those that differ in seed are paired"
     )
     parser.add_argument(
         "--output",

@@ -16,6 +16,8 @@ from system.errors import ConfigError, DataError
 from system.evaluation.compared_policies import STAGES
 
 FILE = "summary.json"
+TRIALS = "trials"
+"""Of a sweep, the folder that its trials are run directories in."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
@@ -118,17 +120,26 @@ class Group:
 
 
 def load_runs(path: Path) -> list[FinishedRun]:
-    """Reads a run's summary, or what was measured of a checkpoint.
+    """Reads a run's summary, those of a sweep's trials, or what was measured of a checkpoint.
 
     Args:
-        path: of the run directory, or of the file itself.
+        path: of the run directory, of the sweep's, or of the file itself.
 
     Returns:
-        What it did in each of its environments; nearly always there is one.
+        What each run did in each of its environments; nearly always there is one.
 
     Raises:
-        DataError: the file is missing, damaged or something else; names the file and the place in it.
+        DataError: a file is missing, damaged or something else; names the file and the place in it.
     """
+    if not (path / TRIALS).is_dir():
+        return _load_run(path)
+    trials = sorted(each.parent for each in (path / TRIALS).glob(f"*/{FILE}"))
+    if not trials:
+        raise DataError(f"{path / TRIALS}: no trial of this sweep is a finished run")
+    return [run for trial in trials for run in _load_run(trial)]
+
+
+def _load_run(path: Path) -> list[FinishedRun]:
     file = path / FILE if path.is_dir() else path
     fields = JsonFields(file, _read_json(file))
     try:

@@ -82,7 +82,9 @@ def test_resume_insists_on_a_sweep(finished: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-def test_a_training_sweep_runs_its_trials_beside_their_actors(finished: Path) -> None:
+def test_a_training_sweep_runs_its_trials_beside_their_actors(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A trial with a rollout worker of its own, on as few CPUs as it takes; one crash is survived."""
     sweep = {
         "kind": "online",
@@ -105,3 +107,7 @@ def test_a_training_sweep_runs_its_trials_beside_their_actors(finished: Path) ->
     trial = read_summary(finished / "online" / "trials" / f"{summary['best']['number']:04d}-seed0")
     assert trial["config"]["planner"]["temperature"] == summary["best"]["point"]["planner.temperature"]
     assert (finished / "dataset-cache").exists()
+    assert main(["report", str(finished / "online")]) == 0
+    told = capsys.readouterr().out
+    best = summary["best"]["point"]["planner.temperature"]
+    assert f"(planner.temperature = {best})" in told and "1 training seed (0)" in told
