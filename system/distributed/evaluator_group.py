@@ -244,5 +244,5 @@ def evaluators_over_ray(
     cpus = evaluator_bundle(config)["CPU"]
     with cluster_session(address, num_cpus=cpus * config.evaluators, least_cpus=cpus):
         with closing(EvaluatorGroup(tasks, config)) as group:
-            group.set_weights(weights, 0)
+            group.set_weights({name: value.cpu() for name, value in weights.items()}, 0)
             yield group

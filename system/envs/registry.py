@@ -298,10 +298,10 @@ def _named(entry_point: Any) -> str | None:
     return f"{entry_point.__module__}:{getattr(entry_point, '__qualname__', type(entry_point).__qualname__)}"
 
 
-def _is_plain(value: Any) -> bool:
-    """A number, a word that is no path, or a list of such."""
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """A number, a word that is no path, or a list of such, in lists that are not nested deeper."""
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
     is_word = isinstance(value, str) and _PLAIN_WORD.fullmatch(value) is not None
     return value is None or isinstance(value, int | float) or is_word
 

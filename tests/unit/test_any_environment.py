@@ -190,7 +190,7 @@ def test_data_say_how_their_environment_was_made_unless_the_configuration_does()
     assert Environments(own).get(RESERVOIR, {**recorded, "file": "/etc/passwd"}, 7) == find_task(RESERVOIR, own)
 
 
-@pytest.mark.parametrize("value", ["/etc/passwd", "..", {"path": "model.xml"}, [["a/b"]], "x" * 80])
+@pytest.mark.parametrize("value", ["/etc/passwd", "..", {"path": "model.xml"}, [["a/b"]], "x" * 80, [[[[[0]]]]]])
 def test_data_give_no_path_and_no_structure_to_an_environment(value: object) -> None:
     with pytest.raises(ConfigError, match=r"environment\.kwargs: .file. = .* is not taken from data"):
         Environments().get(RESERVOIR, {"file": value})
