@@ -21,6 +21,7 @@ from system.evaluation.statistics import (
     match_episodes,
     paired_difference,
 )
+from system.reports.capability_report import capability_frames, describe_capabilities
 from system.reports.finished_runs import Group
 from system.reports.game_report import describe_games, game_frames
 
@@ -85,8 +86,9 @@ def describe(group: Group) -> Section:
 
 
 def format_report(groups: Sequence[Group]) -> str:
-    """Markdown: for each group the policies and the paired differences, then Atari games side by side."""
+    """Markdown: for each group the policies and the paired differences, then Atari games and capabilities."""
     sections = [describe(group) for group in groups] + describe_games(groups)
+    sections += [section for section, _ in describe_capabilities(groups)]
     return "\n\n".join(map(format_section, sections))
 
 
@@ -105,7 +107,7 @@ def report_frame(groups: Sequence[Group]) -> pandas.DataFrame:
             frame.insert(0, "dataset", group.runs[0].dataset_id)
             frame.insert(5, "training_seeds", _joined([run.seed for run in group.runs]))
             frames.append(frame)
-    frame = pandas.concat([*frames, *game_frames(groups)], ignore_index=True)
+    frame = pandas.concat([*frames, *game_frames(groups), *capability_frames(groups)], ignore_index=True)
     for column in ("each_seed", "ratios"):
         frame[column] = [_joined(cell) if isinstance(cell, list) else "" for cell in frame[column]]
     for column in ("seeds", "episodes", "planned_episodes"):

@@ -8,6 +8,7 @@ import numpy as np
 
 from system.documents.page import render_page
 from system.documents.text import format_section
+from system.reports.capability_report import describe_capabilities, draw_capabilities
 from system.reports.comparison import describe, policy_table, report_frame
 from system.reports.figures import LearningCurve, draw_learning_curves, draw_scores
 from system.reports.finished_runs import FinishedRun, Group
@@ -15,6 +16,8 @@ from system.reports.game_report import describe_games
 
 SCORES_CAPTION = "Scores by policy and stage"
 CURVES_CAPTION = "Scheduled evaluations over online env steps, each before a roll-back"
+
+CAPABILITIES_CAPTION = "Errors of predictions by setting, each seed and their mean"
 
 FIGURES = "figures"
 """Where a run draws what its evaluations show."""
@@ -43,6 +46,10 @@ def write_report(groups: Sequence[Group], folder: Path, exploration: Exploration
         _draw(group, folder, name, exploration) for group, name in zip(groups, _file_names(groups), strict=True)
     ]
     pictures += [{} for _ in sections[len(groups) :]]
+    for number, (section, rows) in enumerate(describe_capabilities(groups), start=1):
+        pictures.append({CAPABILITIES_CAPTION: folder / f"capabilities_{number}.png"})
+        sections.append(section)
+        draw_capabilities(rows, pictures[-1][CAPABILITIES_CAPTION])
     texts = {
         "report.md": "\n\n".join(
             format_section(section, {caption: path.name for caption, path in drawn.items()})

@@ -37,6 +37,19 @@ class PolicyRecord:
 
 
 @dataclass(frozen=True)
+class PredictionRecord:
+    """How well one thing was predicted in one run.
+
+    Attributes:
+        errors: in variances of the data, one to so many steps ahead.
+        episodes: held-out ones that it was measured on.
+    """
+
+    errors: tuple[float, ...]
+    episodes: int
+
+
+@dataclass(frozen=True)
 class FinishedRun:
     """One run in one environment.
 
@@ -51,6 +64,7 @@ class FinishedRun:
         references: returns scored 0 and 100; None if unknown.
         records: by stage and policy.
         schedule: {env_steps, mean, low, high} of the scheduled evaluations; empty where not alone.
+        capabilities: what was predicted, by stage, capability and its name; empty where none was measured.
     """
 
     file: Path
@@ -64,6 +78,7 @@ class FinishedRun:
     references: tuple[float, float] | None
     records: dict[tuple[str, str], PolicyRecord]
     schedule: list[dict[str, float]]
+    capabilities: dict[tuple[str, str, str], PredictionRecord]
 
     @property
     def seed(self) -> int:
@@ -167,6 +182,7 @@ def _load_run(path: Path) -> list[FinishedRun]:
             references=_references(members[0] if "reference_min" in members[0].values else dataset),
             records=_policy_records(members),
             schedule=_schedule(fields) if alone else [],
+            capabilities=_capabilities(fields),
         )
         for environment, members in entries.items()
     ]
@@ -263,3 +279,21 @@ def _schedule(fields: JsonFields) -> list[dict[str, float]]:
         return []
     names = ("env_steps", "mean", "low", "high")
     return [{name: entry.number(name) for name in names} for entry in fields.sections("schedule")]
+
+
+def _capabilities(fields: JsonFields) -> dict[tuple[str, str, str], PredictionRecord]:
+    """Empty where a summary has none."""
+    if "capabilities" not in fields.values:
+        return {}
+    found: dict[tuple[str, str, str], PredictionRecord] = {}
+    for entry in fields.sections("capabilities"):
+        key = entry.name("stage"), entry.name("capability"), entry.text("predicted")
+        errors = entry.numbers("error")
+        if key[0] not in STAGES:
+            raise entry.refusal("stage", f"is none of {', '.join(STAGES)}")
+        if not errors:
+            raise entry.refusal("error", "has no step")
+        if key in found:
+            raise entry.refusal("predicted", f"is listed twice for {key[1]} in the stage {key[0]}")
+        found[key] = PredictionRecord(tuple(errors), entry.integer("episodes"))
+    return found

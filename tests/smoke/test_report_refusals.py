@@ -16,6 +16,7 @@ SCORED: Returns = {
     ("offline", "q_only"): {10_000: 22.0, 10_001: 32.0, 10_002: 42.0},
 }
 ENTRY = {"env_steps": 0.0, "mean": 40.0, "low": 30.0, "high": 50.0}
+PREDICTION = {"stage": "offline", "capability": "id", "predicted": "actions", "error": [0.5], "episodes": 3}
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
@@ -73,6 +74,11 @@ DAMAGES = [
     (change("evaluations", 1, to=make_record("offline", "rcbc_mode", {1: 1.0})), "listed twice"),
     (change("schedule", to=[1]), "schedule[0] is not an object"),
     (change("schedule", to=[{**ENTRY, "low": "-"}]), "schedule[0].low is not a finite number"),
+    (change("capabilities", to={}), "capabilities is not a list"),
+    (change("capabilities", to=[PREDICTION] * 2), "capabilities[1].predicted is listed twice"),
+    (change("capabilities", to=[{**PREDICTION, "error": []}]), "capabilities[0].error has no step"),
+    (change("capabilities", to=[{**PREDICTION, "error": [None]}]), "capabilities[0].error[0] is not a finite"),
+    (change("capabilities", to=[{**PREDICTION, "stage": "later"}]), "capabilities[0].stage is none of"),
 ]
 
 
