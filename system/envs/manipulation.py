@@ -44,10 +44,12 @@ class Lift(gymnasium.Env[Float32[np.ndarray, "19"], Float32[np.ndarray, "7"]]):
             control_freq=control_freq,
             horizon=HORIZON,
             ignore_done=True,
+            hard_reset=False,
         )
+        self._drawn = np.random.RandomState().get_state()
         low, high = self._task.action_spec
         self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32))
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, self._joined(self._task.reset()).shape)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, self._begin().shape)
         self._successes = 0
 
     def reset(
@@ -56,9 +58,9 @@ class Lift(gymnasium.Env[Float32[np.ndarray, "19"], Float32[np.ndarray, "7"]]):
         """Places cube and arm anew."""
         super().reset(seed=seed)
         if seed is not None:
-            self._task.rng = np.random.default_rng(seed)
+            self._drawn = np.random.RandomState(seed).get_state()
         self._successes = 0
-        return self._joined(self._task.reset()), {}
+        return self._begin(), {}
 
     def step(
         self, action: Float32[np.ndarray, "7"]
@@ -67,6 +69,17 @@ class Lift(gymnasium.Env[Float32[np.ndarray, "19"], Float32[np.ndarray, "7"]]):
         shown, reward, _, _ = self._task.step(np.asarray(action, np.float64))
         self._successes += reward > 0.0
         return self._joined(shown), float(reward), self._successes >= AFTER_SUCCESS, False, {}
+
+    def _begin(self) -> Float32[np.ndarray, "19"]:
+        """robosuite draws from what all of a program draws from, which is left as it was."""
+        others = np.random.get_state()
+        np.random.set_state(self._drawn)
+        try:
+            self._task.rng = np.random.default_rng(np.random.randint(2**31))
+            return self._joined(self._task.reset())
+        finally:
+            self._drawn = np.random.get_state()
+            np.random.set_state(others)
 
     @staticmethod
     def _joined(shown: Mapping[str, Any]) -> Float32[np.ndarray, "19"]:
