@@ -39,7 +39,8 @@ def planning_masks(share: float) -> dict[TrainingMaskName, float]:
 @dataclass(frozen=True)
 class ModelConfig:
     network: Literal["transformer", "mlp"] = setting(
-        "transformer", doc="mlp: fully connected layers of 8 times the width over whole windows, a baseline"
+        "transformer",
+        doc="mlp: fully connected layers of 8 times the width over whole windows, which learn faster on a core",
     )
     context_length: int = setting(8, low=2, high=256, doc="time steps T seen by the transformer")
     width: int = setting(64, low=8, high=4096, doc="embedding width D")
