@@ -1,5 +1,7 @@
 """Capabilities in `o2o report`: what models predict by name, setting by setting, as a table and a picture."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,18 +13,21 @@ from system.documents.text import Section, TextTable
 from system.reports.figures import STAGE_COLORS
 from system.reports.finished_runs import Group
 
-ONLY_SETTING = "all runs"
+ONLY_SETTING, ANY_SETTING = "all runs", "any"
 MEASURES = ("first", "last")
+SECTIONS = re.compile(r"^[\w.]+\.(?=\w+ = )")
+LABEL_WIDTH = 60
 
 
 def capability_table(groups: Sequence[Group]) -> pandas.DataFrame:
     """Errors of every prediction in variances of the data: means over training seeds.
 
-    Columns are dataset, environment, stage, capability, predicted, setting, seeds and episodes (how many), steps
-    (how far the last step is), and of the first and the last step `first`, `last` and `first_each_seed`,
-    `last_each_seed`. Settings of one prediction stand together. Empty where no run has measured any.
+    Columns are dataset, environment, stage, capability, predicted, setting (in few words), group (its whole
+    setting), seeds and episodes (how many), steps (how far the last step is), and of the first and the last step
+    `first`, `last` and `first_each_seed`, `last_each_seed`. Settings of one prediction stand together. Empty where
+    no run has measured any.
     """
-    rows = []
+    rows, labels = [], _labels([group.setting for group in groups])
     for group in groups:
         for key in dict.fromkeys(key for run in group.runs for key in run.capabilities):
             records = [run.capabilities[key] for run in group.runs if key in run.capabilities]
@@ -32,7 +37,8 @@ def capability_table(groups: Sequence[Group]) -> pandas.DataFrame:
                     "dataset": group.runs[0].dataset_id,
                     "environment": group.runs[0].environment,
                     **dict(zip(("stage", "capability", "predicted"), key, strict=True)),
-                    "setting": group.setting or ONLY_SETTING,
+                    "setting": labels[group.setting],
+                    "group": group.setting,
                     "seeds": len(records),
                     "episodes": sum(each.episodes for each in records),
                     "steps": max(len(each.errors) for each in records),
@@ -65,11 +71,16 @@ def draw_capabilities(table: pandas.DataFrame, path: Path) -> None:
     """A panel a prediction, a line a setting: each seed's error at the last step, and their mean.
 
     Args:
-        table: of one dataset.
+        table: of one dataset; what no setting changes is left out, unless nothing else is there.
         path: of the PNG.
     """
-    predictions, settings = dict.fromkeys(_predictions(table)), list(dict.fromkeys(table["setting"]))
-    figure = new_figure(width=3.2 + 2.4 * len(predictions), height=1.6 + 0.35 * len(settings))
+    settings = list(dict.fromkeys(table["setting"]))
+    differing = [rows for rows in _by_prediction(table) if not _is_the_same(rows)]
+    table = pandas.concat(differing) if differing else table
+    predictions = dict.fromkeys(_predictions(table))
+    labels = [textwrap.fill(each, LABEL_WIDTH) for each in settings]
+    num_lines = sum(1 + label.count("\n") for label in labels)
+    figure = new_figure(width=4.0 + 2.0 * len(predictions), height=1.6 + 0.3 * len(settings) + 0.1 * num_lines)
     figure.suptitle(f"errors of predictions on {table['dataset'].iloc[0]}", fontsize=10)
     panels = np.atleast_1d(figure.subplots(1, len(predictions), sharey=True))
     keys = _predictions(table)
@@ -86,7 +97,7 @@ def draw_capabilities(table: pandas.DataFrame, path: Path) -> None:
         panel.set_xlabel(f"error at step {steps}\n[variances of the data]", fontsize=8)
         panel.set_xlim(left=0.0)
         panel.grid(alpha=0.3)
-    panels[0].set_yticks(range(len(settings)), [_folded(each) for each in settings], fontsize=8)
+    panels[0].set_yticks(range(len(settings)), labels, fontsize=7)
     panels[0].set_ylim(len(settings) - 0.5, -0.5)
     save_figure(figure, path)
 
@@ -100,7 +111,7 @@ def capability_frames(groups: Sequence[Group]) -> list[pandas.DataFrame]:
         frame = frame.assign(
             table="capabilities",
             unit="variances of the data",
-            setting=frame["setting"].where(frame["setting"] != ONLY_SETTING, ""),
+            setting=frame["group"],
             steps=frame["steps"] if measure == "last" else 1,
             value=table[measure],
             low=[min(each) for each in table[f"{measure}_each_seed"]],
@@ -108,21 +119,22 @@ def capability_frames(groups: Sequence[Group]) -> list[pandas.DataFrame]:
             each_seed=table[f"{measure}_each_seed"],
             planned_episodes=table["episodes"],
         )
-        frames.append(frame)
+        frames.append(frame.drop(columns="group"))
     return frames
 
 
-def _section(dataset: str, rows: pandas.DataFrame) -> Section:
+def _section(dataset: str, table: pandas.DataFrame) -> Section:
     cells = [
         [
             row["capability"],
             row["predicted"],
             row["stage"],
-            row["setting"],
+            ANY_SETTING if _is_the_same(rows) else row["setting"],
             *(_figures(row[measure], row[f"{measure}_each_seed"]) for measure in MEASURES),
             str(row["seeds"]),
         ]
-        for row in rows.to_dict("records")
+        for rows in _by_prediction(table)
+        for row in rows.to_dict("records")[: 1 if _is_the_same(rows) else None]
     ]
     return Section(
         title=f"Capabilities on {dataset}",
@@ -144,10 +156,25 @@ def _figures(mean: float, each_seed: Sequence[float]) -> str:
     return f"{mean:.4f} ({min(each_seed):.4f} to {max(each_seed):.4f})"
 
 
+def _by_prediction(table: pandas.DataFrame) -> list[pandas.DataFrame]:
+    return [rows for _, rows in table.groupby(["stage", "capability", "predicted"], sort=False)]
+
+
+def _is_the_same(rows: pandas.DataFrame) -> bool:
+    """Whether one prediction has the same errors in several settings: a guess that knows of no model."""
+    columns = (rows[f"{measure}_each_seed"] for measure in MEASURES)
+    figures = {(*first, *last) for first, last in zip(*columns, strict=True)}
+    return len(rows) > 1 and len(figures) == 1
+
+
 def _predictions(table: pandas.DataFrame) -> list[tuple[str, str, str]]:
     return list(zip(table["stage"], table["capability"], table["predicted"], strict=True))
 
 
-def _folded(setting: str) -> str:
-    """A long label on several lines, broken between keys and without the sections that keys are in."""
-    return ",\n".join(part.rsplit(".", 1)[-1] if " = " in part else part for part in setting.split(", "))
+def _labels(settings: Sequence[str]) -> dict[str, str]:
+    """Each setting without the sections that its keys are in, unless two would be the same without."""
+    short = {
+        setting: ", ".join(SECTIONS.sub("", part) for part in setting.split(", ")) or ONLY_SETTING
+        for setting in settings
+    }
+    return short if len({*short.values()}) == len(short) else {each: each or ONLY_SETTING for each in settings}
