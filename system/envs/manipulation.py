@@ -71,11 +71,12 @@ class Lift(gymnasium.Env[Float32[np.ndarray, "19"], Float32[np.ndarray, "7"]]):
         return self._joined(shown), float(reward), self._successes >= AFTER_SUCCESS, False, {}
 
     def _begin(self) -> Float32[np.ndarray, "19"]:
-        """robosuite draws from what all of a program draws from, which is left as it was."""
+        """robosuite draws from its own generator, or from everyone's, by version; everyone's is left as it was."""
         others = np.random.get_state()
         np.random.set_state(self._drawn)
         try:
-            self._task.rng = np.random.default_rng(np.random.randint(2**31))
+            drawn = np.random.default_rng(np.random.randint(2**31))
+            self._task.rng.bit_generator.state = drawn.bit_generator.state  # others hold the generator too
             return self._joined(self._task.reset())
         finally:
             self._drawn = np.random.get_state()

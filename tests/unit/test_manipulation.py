@@ -23,12 +23,12 @@ class Task:
     action_spec = (-np.ones(7), np.ones(7))
 
     def __init__(self) -> None:
-        self.rng = np.random.default_rng()
+        self.rng = self.of_the_sampler = np.random.default_rng()
         self.steps = 0
 
     def reset(self) -> dict[str, Any]:
         self.steps = 0
-        self.drawn = float(self.rng.random()), float(np.random.random())
+        self.drawn = float(self.of_the_sampler.random()), float(np.random.random())
         return self.shown()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, dict[str, Any]]:
