@@ -100,6 +100,12 @@ class ReBRACNetworks(nn.Module):
             return self.policy(inputs)
         return torch.func.functional_call(self.policy, dict(parameters), (inputs,))
 
+    def critic_inputs(
+        self, observations: Float[torch.Tensor, "*B S"], actions: Float[torch.Tensor, "*B A"]
+    ) -> Float[torch.Tensor, "*B inputs"]:
+        """What the critics read: observations, standardised, and actions as they are."""
+        return torch.cat([self.normalize(observations), actions], dim=-1)
+
     def q(
         self,
         observations: Float[torch.Tensor, "*B S"],
@@ -108,7 +114,7 @@ class ReBRACNetworks(nn.Module):
         target: bool = False,
     ) -> Float[torch.Tensor, "E *B"]:
         """Every member's Q, in discounted return, of the online or the target critics."""
-        inputs = torch.cat([self.normalize(observations), actions], dim=-1)
+        inputs = self.critic_inputs(observations, actions)
         flat = inputs.flatten(0, -2)
         network = self.target_critics if target else self.critics
         found = network(flat.expand(self.num_critics, *flat.shape)).squeeze(-1)

@@ -81,21 +81,13 @@ class Represented(ReBRACNetworks):
     def normalize(self, observations: Float[torch.Tensor, "*B S"]) -> Float[torch.Tensor, "*B D"]:
         return super().normalize(self._encode(self.encoder, observations, None))
 
-    def q(
-        self,
-        observations: Float[torch.Tensor, "*B S"],
-        actions: Float[torch.Tensor, "*B A"],
-        *,
-        target: bool = False,
-    ) -> Float[torch.Tensor, "E *B"]:
+    def critic_inputs(
+        self, observations: Float[torch.Tensor, "*B S"], actions: Float[torch.Tensor, "*B A"]
+    ) -> Float[torch.Tensor, "*B inputs"]:
         if not self.joint:
-            return super().q(observations, actions, target=target)
-        inputs = (self._encode(self.encoder, observations, actions) - self.joint_mean) / self.joint_std
-        # As the plain critics' inputs have it: the action itself at the end.
-        inputs = torch.cat([inputs, actions], dim=-1)
-        network = self.target_critics if target else self.critics
-        found = network(inputs.expand(self.num_critics, *inputs.shape)).squeeze(-1)
-        return self.return_mean + self.return_std * found
+            return super().critic_inputs(observations, actions)
+        found = (self._encode(self.encoder, observations, actions) - self.joint_mean) / self.joint_std
+        return torch.cat([found, actions], dim=-1)
 
 
 class Learner:
@@ -184,8 +176,10 @@ def main() -> None:
             row = {"inputs": inputs, "seed": asked.seed, "update_steps": learner.done, "cpu_minutes": spent / 60.0}
             with asked.output.open("a") as file:
                 file.write(json.dumps({**row, **found}) + "\n")
-            print(f"{inputs:<14}{learner.done:>7} updates {spent / 60.0:>6.1f} min  score "
-                  + "{:.1f} [{:.1f}, {:.1f}]".format(*found["scores"]), flush=True)
+            scores = found["scores"]
+            score = "" if scores[0] is None else "  score {:.1f} [{:.1f}, {:.1f}]".format(*scores)
+            print(f"{inputs:<14}{learner.done:>7} updates {spent / 60.0:>6.1f} min  "
+                  f"return {found['return_mean']:.0f}{score}", flush=True)
 
 
 if __name__ == "__main__":
